@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Render a tree of templates on the controller and hand it to the module in one round trip."""
+
+from __future__ import annotations
+
+import base64
+import fnmatch
+import json
+import os
+import re
+import zlib
+
+from ansible._internal._templating import _template_vars
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.common.text.converters import to_bytes, to_text
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+from ansible.template import trust_as_template
+
+OPTIONS = frozenset(("src", "rename", "exclude", "files", "directory_mode", "directories", "manifest", "lstrip_blocks"))
+FILE_KEYS = frozenset(("path", "owner", "group", "mode", "validate", "create_only", "secret"))
+DIRECTORY_KEYS = frozenset(("path", "owner", "group", "mode"))
+MODE = re.compile(r"^[0-7]{3,4}$")
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")
+
+
+def pack(plan: dict) -> str:
+    """Turn the plan into text that travels as one module option; bytes are kept in it by surrogate escapes."""
+    return base64.b64encode(zlib.compress(json.dumps(plan).encode("ascii"), 6)).decode("ascii")
+
+
+def find_sources(root: str, src: str) -> list[str]:
+    """Paths of the files of `src`, relative to the templates directory `root`, sorted. Links to directories are not entered."""
+    start = os.path.join(root, src)
+    if not os.path.isdir(start):
+        return [src]
+    found = []
+    for folder, folders, names in os.walk(start):
+        folders.sort()
+        for name in sorted(names):
+            if name != ".gitkeep":
+                found.append(os.path.relpath(os.path.join(folder, name), root))
+    return found
+
+
+def target_of(source: str, rename: dict[str, str]) -> str:
+    """Path on the host of a source path: no `.j2` at the end, `rename` applied, a slash in front."""
+    path = source.removesuffix(".j2")
+    return rename_path("/" + path, rename)
+
+
+def rename_path(path: str, rename: dict[str, str]) -> str:
+    """Replace every key of `rename` by its value in a path."""
+    for old, new in rename.items():
+        path = path.replace(old, new)
+    return path
+
+
+def attributes_of(path: str, entries: list[dict]) -> dict:
+    """Owner, group, mode and so on of a target path: defaults, overridden by each matching entry in order."""
+    result = {"owner": "root", "group": "root", "mode": "0644", "validate": "", "create_only": False, "secret": False}
+    for entry in entries:
+        if fnmatch.fnmatchcase(path, entry["path"]):
+            result.update({key: value for key, value in entry.items() if key != "path"})
+    return result
+
+
+class ActionModule(ActionBase):
+    """Renders below the role's templates/, and sends the result to groundwork.django.template_tree."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        args = self._task.args
+        unknown = sorted(set(args) - OPTIONS)
+        if unknown:
+            raise AnsibleActionFail(f"template_tree has no option named {', '.join(unknown)}.")
+        plan = self._plan(args, task_vars)
+        module_args = {key: value for key, value in args.items() if value is not None}
+        module_args["payload"] = pack(plan)
+        return self._execute_module(
+            module_name="groundwork.django.template_tree", module_args=module_args, task_vars=task_vars
+        )
+
+    def _plan(self, args: dict, task_vars: dict) -> dict:
+        """Check the options, render everything, and return what the module has to bring about."""
+        sources = self._list(args, "src")
+        if not sources:
+            raise AnsibleActionFail("template_tree needs src, a path or a list of paths below the role's templates/.")
+        rename = self._rename(args.get("rename") or {})
+        exclude = self._list(args, "exclude")
+        entries = self._entries(args, "files", FILE_KEYS)
+        directories = self._entries(args, "directories", DIRECTORY_KEYS)
+        for entry in directories:
+            entry["path"] = os.path.normpath(rename_path(entry["path"], rename))
+            if not entry["path"].startswith("/"):
+                raise AnsibleActionFail(f"The directory {entry['path']} of directories is not an absolute path.")
+        manifest = args.get("manifest") or ""
+        if manifest and not NAME.match(manifest):
+            raise AnsibleActionFail(f'The manifest name "{manifest}" may hold letters, digits and ". _ @ -" only.')
+        mode = args.get("directory_mode") or "0755"
+        self._check_mode(mode, "directory_mode")
+
+        wanted: dict[str, tuple[str, str]] = {}
+        skipped: list[str] = []
+        for src in sources:
+            root, relative = self._locate(src, task_vars)
+            for source in find_sources(root, relative):
+                path = target_of(source, rename)
+                if any(fnmatch.fnmatchcase(path, pattern) for pattern in exclude):
+                    skipped.append(path)
+                elif path in wanted and wanted[path] != (root, source):
+                    raise AnsibleActionFail(f"{path} is rendered from both {wanted[path][1]} and {source}.")
+                else:
+                    wanted[path] = (root, source)
+        if not wanted and not skipped:
+            raise AnsibleActionFail(f"There is no file below templates/{', templates/'.join(sources)}.")
+        known = [*wanted, *skipped]
+        for entry in entries:
+            if not any(fnmatch.fnmatchcase(path, entry["path"]) for path in known):
+                raise AnsibleActionFail(f'The pattern "{entry["path"]}" of files matches no target path.')
+
+        render = self._renderer(task_vars, args)
+        files = []
+        for path, (root, source) in wanted.items():
+            attributes = attributes_of(path, entries)
+            content = render(root, source, path)
+            files.append({"path": path, "content": content.decode("utf-8", "surrogateescape"), **attributes})
+        return {"files": files, "directories": directories, "directory_mode": mode, "manifest": manifest}
+
+    @staticmethod
+    def _list(args: dict, name: str) -> list[str]:
+        value = args.get(name)
+        if value is None:
+            return []
+        value = [value] if isinstance(value, str) else value
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise AnsibleActionFail(f"{name} is a list of text.")
+        return [item for item in value if item]
+
+    @staticmethod
+    def _check_mode(value: object, where: str) -> None:
+        if not isinstance(value, str) or not MODE.match(value):
+            raise AnsibleActionFail(f'The mode "{value}" of {where} is not quoted octal text such as "0644".')
+
+    @staticmethod
+    def _rename(value: object) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise AnsibleActionFail("rename is a dictionary of text to text.")
+        for old, new in value.items():
+            if not isinstance(new, str) or not old or not new or "/" in new or ".." in new:
+                raise AnsibleActionFail(
+                    f'rename cannot replace "{old}" by "{new}": a value is text without "/" and "..".'
+                )
+        return dict(value)
+
+    def _entries(self, args: dict, name: str, keys: frozenset[str]) -> list[dict]:
+        value = args.get(name) or []
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise AnsibleActionFail(f"{name} is a list of dictionaries.")
+        result = []
+        for item in value:
+            entry = {key: content for key, content in item.items() if content is not None}
+            unknown = sorted(set(entry) - keys)
+            if unknown:
+                raise AnsibleActionFail(f"An entry of {name} has no key {', '.join(unknown)}.")
+            if not isinstance(entry.get("path"), str) or not entry["path"]:
+                raise AnsibleActionFail(f"An entry of {name} has no path.")
+            if "mode" in entry:
+                self._check_mode(entry["mode"], entry["path"])
+            for key in ("create_only", "secret"):
+                if key in entry:
+                    entry[key] = boolean(entry[key])
+            for key in ("owner", "group"):
+                if key in entry:
+                    entry[key] = str(entry[key])
+            if entry.get("validate") and "%s" not in entry["validate"]:
+                raise AnsibleActionFail(f"validate of {entry['path']} has no %s, the place of the file to check.")
+            result.append(entry)
+        return result
+
+    def _locate(self, src: str, task_vars: dict) -> tuple[str, str]:
+        """The templates directory that holds `src`, and `src` made plain."""
+        relative = os.path.normpath(src)
+        if relative.startswith(("/", "..")) or relative == "." or relative.split("/")[0] == "shared":
+            raise AnsibleActionFail(f'src "{src}" is not a path of target files below templates/.')
+        roots = [self._task._role._role_path] if self._task._role else []
+        roots += [*task_vars.get("ansible_search_path", []), self._loader.get_basedir()]
+        for root in roots:
+            templates = os.path.join(root, "templates")
+            if os.path.exists(os.path.join(templates, relative)):
+                return templates, relative
+        raise AnsibleActionFail(f"There is no templates/{relative} in {roots[0]}.")
+
+    def _renderer(self, task_vars: dict, args: dict):
+        """A function that renders one source exactly as ansible.builtin.template does."""
+        overrides = {
+            "trim_blocks": True,
+            "lstrip_blocks": boolean(args.get("lstrip_blocks") or False),
+            "newline_sequence": "\n",
+        }
+        base = [*task_vars.get("ansible_search_path", []), self._loader.get_basedir()]
+        templars: dict[str, object] = {}
+
+        def render(root: str, source: str, path: str) -> bytes:
+            full = os.path.join(root, source)
+            if not source.endswith(".j2"):
+                with open(full, "rb") as stream:
+                    return stream.read()
+            folder = os.path.dirname(full)
+            variables = dict(task_vars)
+            variables.update(
+                _template_vars.generate_ansible_template_vars(
+                    path=source,
+                    fullpath=full,
+                    dest_path=path,
+                    include_ansible_managed="ansible_managed" not in variables,
+                )
+            )
+            templar = templars.get(folder)
+            if templar is None:
+                search = []
+                for place in (*base, os.path.dirname(root), folder):
+                    search += [os.path.join(place, "templates"), place]
+                templar = self._templar.copy_with_new_env(searchpath=search, available_variables=variables)
+                templars[folder] = templar
+            else:
+                templar.available_variables = variables
+            try:
+                text = trust_as_template(self._loader.get_text_file_contents(full))
+                result = templar.template(text, escape_backslashes=False, overrides=overrides)
+            except AnsibleError as error:
+                raise AnsibleActionFail(f"templates/{source} cannot be rendered: {to_text(error.message)}") from error
+            return to_bytes("" if result is None else result, errors="surrogate_or_strict")
+
+        return render
