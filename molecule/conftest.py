@@ -1,0 +1,72 @@
+"""Fixtures that the tests of all scenarios share."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the web server said."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+    certificate: x509.Certificate | None
+
+
+@pytest.fixture
+def address(host) -> str:
+    """Return the host's IPv4 address, reachable from the controller."""
+    return host.check_output("hostname -I").split()[0]
+
+
+@pytest.fixture
+def get(address: str) -> Callable[..., Answer]:
+    """Return `get(path, name=..., scheme=..., trust=..., headers=...)`: one request from outside, no redirects.
+
+    `trust` is a PEM file; without it any certificate is accepted. Raises OSError when the server gives no answer.
+    """
+
+    def request(
+        path: str = "/",
+        name: str = "forge.test",
+        scheme: str = "https",
+        trust: Path | None = None,
+        headers: Mapping[str, str] | None = None,
+        method: str = "GET",
+        body: bytes | None = None,
+    ) -> Answer:
+        connection = http.client.HTTPConnection(name, timeout=15)
+        connection.sock = socket.create_connection((address, 443 if scheme == "https" else 80), timeout=15)
+        certificate = None
+        if scheme == "https":
+            context = ssl.create_default_context(cafile=trust)
+            if trust is None:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
+            certificate = x509.load_der_x509_certificate(connection.sock.getpeercert(binary_form=True))
+        try:
+            connection.request(method, path, body=body, headers=dict(headers or {}))
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.headers, answer.read(), certificate)
+        finally:
+            connection.close()
+
+    return request
+
+
+@pytest.fixture
+def acme_root() -> Path:
+    """Return the file with the root of the certificates that the scenario's ACME server issues."""
+    return Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "acme-root.pem"
