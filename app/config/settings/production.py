@@ -1,0 +1,43 @@
+"""A real site behind a proxy that ends TLS. docs/app-contract.md lists what the environment must hold."""
+
+from config import database, env
+
+from .base import MIDDLEWARE as BASE_MIDDLEWARE
+
+DEBUG = False
+SECRET_KEY = env.secret("SECRET_KEY")
+ALLOWED_HOSTS = env.comma_list("ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = env.comma_list("CSRF_TRUSTED_ORIGINS", [])
+
+DATABASES = {
+    "default": database.from_url(
+        env.secret("DATABASE_URL"),
+        conn_max_age_seconds=env.integer("DATABASE_CONN_MAX_AGE_SECONDS", 60),
+        statement_timeout_seconds=env.integer("DATABASE_STATEMENT_TIMEOUT_SECONDS", 30),
+    )
+}
+
+STATIC_ROOT = env.text("STATIC_ROOT")
+MEDIA_ROOT = env.text("MEDIA_ROOT")
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+# The web server serves the static files; whitenoise does where there is none in front.
+_after_security = BASE_MIDDLEWARE.index("django.middleware.security.SecurityMiddleware") + 1
+MIDDLEWARE = [
+    *BASE_MIDDLEWARE[:_after_security],
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    *BASE_MIDDLEWARE[_after_security:],
+]
+
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = env.boolean("SECURE_SSL_REDIRECT", True)
+SESSION_COOKIE_SECURE = True
+CSRF_COOKIE_SECURE = True
+
+SECURE_HSTS_SECONDS = env.integer("SECURE_HSTS_SECONDS", 3600)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.boolean("SECURE_HSTS_INCLUDE_SUBDOMAINS", False)
+SECURE_HSTS_PRELOAD = env.boolean("SECURE_HSTS_PRELOAD", False)
+# Both bind names that this site does not own: leaving them off is the owner's decision, not an oversight.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]

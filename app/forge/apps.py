@@ -1,0 +1,10 @@
+from django.apps import AppConfig
+
+
+class ForgeConfig(AppConfig):
+    name = "forge"
+
+    def ready(self) -> None:
+        from . import security
+
+        security.connect()
