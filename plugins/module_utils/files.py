@@ -81,7 +81,7 @@ def lstat(path: str) -> os.stat_result | None:
 
 
 def check_parents(path: str) -> None:
-    """Refuse a path that leads through a link an unprivileged user has made, or through something that is no directory."""
+    """Refuse a path that leads through a link of an unprivileged user, or through what is no directory."""
     parent = os.path.dirname(path)
     while parent not in ("/", ""):
         info = lstat(parent)

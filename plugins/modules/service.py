@@ -9,11 +9,11 @@ short_description: Keep systemd units running with the configuration that is on 
 version_added: "0.1.0"
 description:
   - Enables and starts units, and reloads or restarts those that have not loaded the newest configuration.
-  - It takes the place of handlers. A handler is lost when a run is killed between the change and the handler; this module
-    derives what to do from the state of the host, so that the next run repairs it.
-  - What a unit has loaded is kept in C(/run/groundwork/loaded/<unit>.json), as digests of the files together with the invocation
-    of the unit. Where that is missing or belongs to another invocation (after a reboot or a restart by hand), the time the unit was
-    started is compared with the times of the files.
+  - It takes the place of handlers. A handler is lost when a run is killed between the change and the handler; this
+    module derives what to do from the state of the host, so that the next run repairs it.
+  - What a unit has loaded is kept in C(/run/groundwork/loaded/<unit>.json), as digests of the files together with the
+    invocation of the unit. Where that is missing or belongs to another invocation (after a reboot or a restart by
+    hand), the time the unit was started is compared with the times of the files.
   - Runs C(systemctl daemon-reload) whenever systemd says that a unit needs it.
   - All validators run before the first unit is touched.
 options:
@@ -33,15 +33,16 @@ options:
         default: true
       state:
         description:
-          - C(started) units are active at the end. A C(oneshot) unit that does not remain active is run once after each boot,
-            and whenever what O(units[].restart_on) names has changed.
+          - C(started) units are active at the end. A C(oneshot) unit that does not remain active is run once after
+            each boot, and whenever what O(units[].restart_on) names has changed.
           - C(stopped) is content with a unit that does not exist.
         type: str
         choices: [started, stopped]
         default: started
       restart_on:
         description:
-          - Files, directories (with all that is below) and shell patterns; the unit is restarted when their content changes.
+          - Files, directories (with all that is below) and shell patterns; the unit is restarted when their content
+            changes.
           - To have a change of the unit's own file restart it, name that file here.
         type: list
         elements: str
@@ -53,8 +54,8 @@ options:
         default: []
       validate:
         description:
-          - Command, as text or as a list of words, that is run without a shell before the unit is started, restarted or reloaded.
-            When it fails, no unit is touched.
+          - Command, as text or as a list of words, that is run without a shell before the unit is started, restarted
+            or reloaded. When it fails, no unit is touched.
           - It is not run in check mode.
         type: raw
   timeout:
@@ -190,7 +191,7 @@ def show(names: list[str]) -> list[dict[str, str]]:
 
 
 def look(patterns: list[str]) -> tuple[str, float]:
-    """Digest of the files that paths, directories and patterns lead to, and the newest of their times (seconds since 1970)."""
+    """Digest of the files that patterns lead to, and the newest of their times in seconds since 1970."""
     digest = hashlib.sha256()
     newest = 0.0
     seen: set[str] = set()

@@ -8,14 +8,16 @@ module: template_tree
 short_description: Place a whole tree of rendered templates in one round trip
 version_added: "0.1.0"
 description:
-  - Renders every file below C(templates/<src>) of the calling role on the controller and places all of them with one call
-    of the host. The target of a file is C(/) and its path below C(templates/), without a C(.j2) ending.
-  - Files that end in C(.j2) are rendered exactly as M(ansible.builtin.template) renders them, all others are copied as they are.
-  - Works in two phases. All files are written beside their targets and validated first; only when every validator agrees
-    are they renamed into place. A refused file leaves everything as it was.
-  - Only what differs is written. Temporary files live in directories named C(.groundwork-*), which are always removed;
-    those of a killed run are removed by the next one.
-  - A link to a directory below C(templates/), such as C(shared), is never rendered as a target, and can be included from.
+  - Renders every file below C(templates/<src>) of the calling role on the controller and places all of them with one
+    call of the host. The target of a file is C(/) and its path below C(templates/), without a C(.j2) ending.
+  - Files that end in C(.j2) are rendered exactly as M(ansible.builtin.template) renders them, all others are copied
+    as they are.
+  - Works in two phases. All files are written beside their targets and validated first; only when every validator
+    agrees are they renamed into place. A refused file leaves everything as it was.
+  - Only what differs is written. Temporary files live in directories named C(.groundwork-*), which are always
+    removed; those of a killed run are removed by the next one.
+  - A link to a directory below C(templates/), such as C(shared), is never rendered as a target, and can be included
+    from.
 options:
   src:
     description: Paths below the role's C(templates/), files or directories, such as C(etc/nginx).
@@ -24,7 +26,7 @@ options:
     required: true
   rename:
     description:
-      - Replacements in the target paths, text by text, such as C({"_site_": "forge"}).
+      - Replacements in the target paths, text by text, such as C(_site_) by C(forge).
       - A value must not be empty nor contain C(/) or C(..).
     type: dict
     default: {}
@@ -56,10 +58,10 @@ options:
         type: str
       validate:
         description:
-          - Command that is run without a shell before anything is put in place; C(%s) is the path of the new file, which already has
-            its final name, owner and mode, in a directory of its own beside the target.
-          - In check mode a refusal is a warning, because what the file depends on may come only with the real run, and a
-            validator that is not installed yet is skipped.
+          - Command that is run without a shell before anything is put in place; C(%s) is the path of the new file,
+            which already has its final name, owner and mode, in a directory of its own beside the target.
+          - In check mode a refusal is a warning, because what the file depends on may come only with the real run,
+            and a validator that is not installed yet is skipped.
         type: str
       create_only:
         description:

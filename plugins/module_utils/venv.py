@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Virtualenvs made by uv, and uv itself; used by the modules virtualenv and those that install a project."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, read_json, write_json
+
+STAMP = ".groundwork.json"
+LOCK = "/run/groundwork/virtualenv.lock"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+UNWANTED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME")
+REQUIREMENT = re.compile(r"^[A-Za-z0-9][^\s;\\]*")
+
+
+def digest_of(*parts: object) -> str:
+    """One digest of several texts or lists."""
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def pinned(text: str) -> list[str]:
+    """The requirements of a requirements file without hashes, markers and comments, for people to read."""
+    return sorted(match.group(0) for match in map(REQUIREMENT.match, text.splitlines()) if match)
+
+
+def find_python(name: str) -> str:
+    """Path of an interpreter, given as a path, a command or a version such as "3.12". Raises Refusal."""
+    for candidate in (name, f"python{name}"):
+        found = shutil.which(candidate, path=SYSTEM_PATH)
+        if found:
+            return os.path.realpath(found)
+    raise Refusal(f"There is no Python interpreter {name} on the host.")
+
+
+@contextlib.contextmanager
+def lock() -> Iterator[None]:
+    """Let only one run at a time build on a host."""
+    os.makedirs(os.path.dirname(LOCK), mode=0o755, exist_ok=True)
+    with open(LOCK, "w", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def run(command: list[str], what: str, environment: dict[str, str] | None = None, given: str | None = None) -> str:
+    """Run a tool and return its output.
+
+    what: what it does, for the sentence of a failure. given: text for its standard input.
+    Raises Refusal with the last 15 lines of what the tool said.
+    """
+    variables = {key: value for key, value in os.environ.items() if key not in UNWANTED}
+    variables.update({"PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", "NO_COLOR": "1", **(environment or {})})
+    try:
+        done = subprocess.run(
+            command, cwd="/", env=variables, input=(given or "").encode(), capture_output=True, check=False
+        )
+    except OSError as error:
+        raise Refusal(f"{what} failed: {command[0]}: {error.strerror}.") from error
+    output = done.stdout.decode("utf-8", "replace")
+    if done.returncode != 0:
+        said = (done.stderr.decode("utf-8", "replace").rstrip() or output.rstrip()).splitlines()[-15:]
+        raise Refusal(f"{what} failed (exit {done.returncode}):\n" + "\n".join(said))
+    return output
+
+
+class Uv:
+    """The uv of a host.
+
+    place: a virtualenv that holds uv (made when missing), or the path of a uv executable.
+    cache_dir: directory of its cache. index_url: package index, empty for the default of the tool.
+    """
+
+    def __init__(self, place: str, cache_dir: str, index_url: str = "") -> None:
+        self.place = place
+        self.own = not os.path.isfile(place)
+        self.binary = os.path.join(place, "bin", "uv") if self.own else place
+        self.environment = {
+            "UV_CACHE_DIR": cache_dir,
+            "UV_NO_PROGRESS": "1",
+            "UV_PYTHON_DOWNLOADS": "never",
+        }
+        self.index_url = index_url
+        if index_url:
+            self.environment["UV_DEFAULT_INDEX"] = index_url
+
+    def ensure(self, requirements: str, python: str = "python3") -> bool:
+        """Install the uv that the hashed requirements name, unless it is there. Returns whether something was done."""
+        if not self.own:
+            return False
+        interpreter = find_python(python)
+        digest = digest_of(requirements)
+        stamp = os.path.join(self.place, STAMP)
+        if read_json(stamp).get("digest") == digest and os.access(self.binary, os.X_OK):
+            return False
+        if not requirements:
+            raise Refusal(f"There is no uv in {self.place}, and no requirements to install it from.")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(stamp)
+        try:
+            run([interpreter, "-m", "venv", "--clear", self.place], f"Making the virtualenv {self.place}")
+        except Refusal as refusal:
+            if "ensurepip" in str(refusal):
+                raise Refusal(
+                    f"{interpreter} cannot make a virtualenv without ensurepip: install the package python3-venv."
+                ) from refusal
+            raise
+        pip = [os.path.join(self.place, "bin", "python"), "-m", "pip", "--disable-pip-version-check", "install"]
+        run(
+            [*pip, "--quiet", "--no-cache-dir", "--only-binary=:all:", "--require-hashes", "-r", "/dev/stdin"],
+            f"Installing uv into {self.place}",
+            {"PIP_INDEX_URL": self.index_url} if self.index_url else None,
+            requirements,
+        )
+        write_json(stamp, {"digest": digest, "packages": pinned(requirements)}, 0o644)
+        return True
+
+    def run(self, arguments: list[str], what: str, given: str | None = None) -> str:
+        """Run uv; see `run` for what it raises."""
+        return run([self.binary, *arguments], what, self.environment, given)
+
+
+class Virtualenv:
+    """A virtualenv that holds exactly what it was told to.
+
+    path: where it is. python: interpreter as `find_python` takes it. requirements: text of a requirements file.
+    requirements_file: path of one on this host, in place of the text. packages: further specifications.
+    arguments: further arguments of `uv pip install`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        python: str = "python3",
+        requirements: str = "",
+        requirements_file: str = "",
+        packages: list[str] | None = None,
+        arguments: list[str] | None = None,
+        require_hashes: bool = True,
+    ) -> None:
+        self.path = path
+        self.python = find_python(python)
+        self.requirements_file = requirements_file
+        if requirements_file:
+            try:
+                with open(requirements_file, encoding="utf-8") as stream:
+                    requirements = stream.read()
+            except OSError as error:
+                raise Refusal(f"The requirements {requirements_file} cannot be read: {error.strerror}.") from error
+        self.requirements = requirements
+        self.packages = packages or []
+        self.arguments = arguments or []
+        self.require_hashes = require_hashes
+
+    @property
+    def executable(self) -> str:
+        return os.path.join(self.path, "bin", "python")
+
+    def stamp(self) -> dict:
+        """What a finished virtualenv remembers of itself."""
+        return {
+            "digest": digest_of(self.requirements, self.packages, self.arguments, self.require_hashes),
+            "packages": sorted([*pinned(self.requirements), *self.packages]),
+            "python": self.python,
+        }
+
+    def found(self) -> dict:
+        """What the virtualenv on disk remembers; empty where it is missing, unfinished or without its interpreter."""
+        return read_json(os.path.join(self.path, STAMP)) if os.access(self.executable, os.X_OK) else {}
+
+    def is_current(self) -> bool:
+        return self.found() == self.stamp()
+
+    def build(self, uv: Uv) -> None:
+        """Make it from scratch; the stamp comes last, so that one left unfinished is made again. Raises Refusal."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(os.path.join(self.path, STAMP))
+        uv.run(
+            ["venv", "--quiet", "--no-project", "--clear", "--python", self.python, self.path],
+            f"Making the virtualenv {self.path}",
+        )
+        install = ["pip", "install", "--quiet", "--python", self.executable, *self.arguments]
+        hashes = ["--require-hashes"] if self.require_hashes else []
+        what = f"Installing the packages of {self.path}"
+        if self.requirements_file:
+            uv.run([*install, *hashes, "-r", self.requirements_file], what)
+        elif self.requirements.strip():
+            uv.run([*install, *hashes, "-r", "-"], what, self.requirements)
+        if self.packages:
+            uv.run([*install, "--", *self.packages], what)
+        write_json(os.path.join(self.path, STAMP), self.stamp(), 0o644)
