@@ -31,7 +31,7 @@ def pack(plan: dict) -> str:
 
 
 def find_sources(root: str, src: str) -> list[str]:
-    """Paths of the files of `src`, relative to `root`, the templates directory, sorted; no link to a directory is entered."""
+    """Paths of the files of `src`, relative to the templates directory `root`; no link to a directory is entered."""
     start = os.path.join(root, src)
     if not os.path.isdir(start):
         return [src]

@@ -18,8 +18,15 @@ from ansible_collections.groundwork.django.plugins.module_utils.files import Ref
 STAMP = ".groundwork.json"
 LOCK = "/run/groundwork/virtualenv.lock"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PARTS = {"bin", "include", "lib", "lib64", "share", "pyvenv.cfg", ".gitignore", ".lock", "CACHEDIR.TAG", STAMP}
 UNWANTED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME")
 REQUIREMENT = re.compile(r"^[A-Za-z0-9][^\s;\\]*")
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory and all that is in it; one that is missing is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
 
 
 def digest_of(*parts: object) -> str:
@@ -179,9 +186,36 @@ class Virtualenv:
         return self.found() == self.stamp()
 
     def build(self, uv: Uv) -> None:
-        """Make it from scratch; the stamp comes last, so that one left unfinished is made again. Raises Refusal."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(os.path.join(self.path, STAMP))
+        """Make it from scratch, in place, because a virtualenv cannot be moved. Raises Refusal.
+
+        The stamp comes last, so that one left unfinished is made again. A finished one that stood there before
+        waits beside it, and comes back when the new one cannot be made.
+        """
+        old = f"{self.path}.previous"
+        if os.path.lexists(self.path):
+            self._refuse_foreign()
+            if os.path.exists(os.path.join(self.path, STAMP)):
+                remove_tree(old)
+                os.rename(self.path, old)
+        try:
+            self._install(uv)
+        except BaseException:
+            remove_tree(self.path)
+            if os.path.isdir(old):
+                os.rename(old, self.path)
+            raise
+        remove_tree(old)
+
+    def _refuse_foreign(self) -> None:
+        if os.path.islink(self.path) or not os.path.isdir(self.path):
+            raise Refusal(f"{self.path} exists and is no directory; it is not replaced.")
+        foreign = set(os.listdir(self.path)) - PARTS
+        if foreign and not os.path.exists(os.path.join(self.path, "pyvenv.cfg")):
+            raise Refusal(
+                f"{self.path} exists and is no virtualenv, it holds {sorted(foreign)[0]}; it is not replaced."
+            )
+
+    def _install(self, uv: Uv) -> None:
         uv.run(
             ["venv", "--quiet", "--no-project", "--clear", "--python", self.python, self.path],
             f"Making the virtualenv {self.path}",
@@ -195,4 +229,6 @@ class Virtualenv:
             uv.run([*install, *hashes, "-r", "-"], what, self.requirements)
         if self.packages:
             uv.run([*install, "--", *self.packages], what)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.path, ".lock"))
         write_json(os.path.join(self.path, STAMP), self.stamp(), 0o644)
