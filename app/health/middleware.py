@@ -23,6 +23,7 @@ class HealthMiddleware:
             return self.get_response(request)
         response = answer(request) if request.method in ("GET", "HEAD") else HttpResponseNotAllowed(["GET", "HEAD"])
         response["Cache-Control"] = "no-store"
+        response["Content-Length"] = len(response.content)
         return response
 
     def livez(self, request: HttpRequest) -> HttpResponse:

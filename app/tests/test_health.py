@@ -20,6 +20,7 @@ def test_livez_needs_no_database(client):
     response = client.get("/livez")
     assert (response.status_code, response.content) == (200, b"ok")
     assert response["Cache-Control"] == "no-store"
+    assert response["Content-Length"] == "2"
 
 
 @pytest.mark.django_db

@@ -61,6 +61,15 @@ def test_page_is_clean(client, template, path):
     assert "width=device-width" in response.text
 
 
+@pytest.mark.parametrize("path", ["", "forge/template/", "forge/template/add/", "auth/user/add/", "password_change/"])
+def test_admin_page_has_nothing_that_the_policy_would_block(admin_client, db, path):
+    audit = Audit()
+    response = admin_client.get(f"/admin/{path}")
+    assert response.status_code == 200
+    audit.feed(response.text)
+    assert audit.blocked == []
+
+
 @pytest.mark.parametrize(
     ("path", "count"), [("/", 2), ("/?phase=plan", 2), ("/templates/name-a-thing/", 1), ("/login/", 0)]
 )
