@@ -20,6 +20,7 @@ from ansible_collections.groundwork.django.plugins.plugin_utils import site_rule
 _ROLES = Path(__file__).resolve().parents[2] / "roles"
 _SETTINGS = "site_settings"
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NOT_VALUES = frozenset({"hostvars", "vars", "groups", "ansible_facts"})
 _UNDEFINED = re.compile(r"'([A-Za-z_][A-Za-z0-9_.]*)' is undefined")
 
 
@@ -87,6 +88,7 @@ class RoleChecks:
     def __init__(self, templar, task_vars: Mapping[str, object]):
         self._templar = templar
         self._vars = task_vars
+        self._has_facts = bool((task_vars.get("ansible_facts") or {}).get("distribution"))
         self._specs: dict[str, Mapping[str, object]] = {}
         self._rules: list[tuple[str, Mapping[str, str]]] = []
         self.values: dict[str, object] = {}
@@ -109,7 +111,7 @@ class RoleChecks:
                 continue
             try:
                 value = self.values[name] = self._templar.template(self._vars[name])
-            except Exception as error:  # pylint: disable=broad-except  # whatever a user's template raises is his to mend
+            except AnsibleError as error:
                 self.bad[name] = self._template_problem(name, spec, error, missing)
                 continue
             found = list(specs.faults(name, spec, value))
@@ -127,6 +129,8 @@ class RoleChecks:
         if undefined:
             missing.setdefault(undefined.group(1), []).append(name)
             return []
+        if self._needs_facts(error, self._words(name)):
+            return []
         if "vault" in type(error).__name__.lower() or "Decryption failed" in str(error):
             return [f"{name} cannot be decrypted: give the vault password that it was encrypted with."]
         words = self._words(name)
@@ -143,17 +147,33 @@ class RoleChecks:
             try:
                 holds = self._templar.evaluate_conditional(rule["that"])
                 message = None if holds else self._templar.template(rule["message"])
-            except Exception as error:  # pylint: disable=broad-except  # the expression is a role's, its values a user's
+            except AnsibleError as error:
+                if self._needs_facts(error, set(_WORD.findall(str(rule["that"])))):
+                    continue
                 undefined = _UNDEFINED.search(str(error))
                 reason = f"{undefined.group(1)} is not defined" if undefined else type(error).__name__
                 message = f'A rule of role {role} cannot be checked ({reason}): "{rule["that"]}".'
             if message is not None:
                 yield " ".join(str(message).split())
 
+    def _needs_facts(self, error: Exception, words: set[str]) -> bool:
+        """Whether an expression of ``words`` failed only because the host's facts are not there yet.
+
+        A check before the facts leaves such a value to the check after them.
+        """
+        if self._has_facts or "has no attribute" not in str(error):
+            return False
+        seen: set[str] = set()
+        while words - seen:
+            word = (words - seen).pop()
+            seen.add(word)
+            words = words | self._words(word)
+        return "ansible_facts" in seen
+
     def _words(self, name: str) -> set[str]:
-        """The names that occur in the raw template of variable ``name``."""
-        raw = self._vars.get(name)
-        return set(_WORD.findall(raw)) if isinstance(raw, str) and "{" in raw else set()
+        """The names that occur in the raw value of variable ``name``, where that holds a template."""
+        raw = str(self._vars[name]) if name in self._vars and name not in _NOT_VALUES else ""
+        return set(_WORD.findall(raw)) if "{{" in raw or "{%" in raw else set()
 
     def _comes_from_bad(self, name: str) -> bool:
         """Whether the value is taken from another one that has a fault itself."""
@@ -204,7 +224,7 @@ def _inventory_sites(task_vars: Mapping[str, object], host: str, templar) -> Ite
             name = others_vars.get("groundwork_site_name")
             domains = others_vars.get("groundwork_site_domains")
             name, domains = templar.template(name), templar.template(domains)
-        except Exception:  # pylint: disable=broad-except  # the other host says so itself
+        except AnsibleError:  # the other host says so itself
             continue
         if isinstance(name, str) and isinstance(domains, (list, tuple)):
             yield site_rules.Site(name, tuple(map(str, domains)), str(other))

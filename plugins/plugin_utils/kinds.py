@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 
@@ -26,7 +27,8 @@ Check = Callable[[object], "Fault | None"]
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z", re.IGNORECASE)
 _LINUX_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}\Z")
 _SIZE = re.compile(r"[0-9]+[kKmMgG]?\Z")
-_DURATION = re.compile(r"(?:-1|(?:[0-9]+ ?(?:s|sec|m|min|h|hour|hours|d|day|days|w|week|weeks|mo|y)?)+)\Z")
+_SPAN = r"[0-9]+ ?(?:s|sec|m|min|h|hour|hours|d|day|days|w|week|weeks|mo|y)"
+_DURATION = re.compile(rf"(?:-1|[0-9]+|{_SPAN}(?: ?{_SPAN})*)\Z")
 _CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]\Z")
 _EMAIL_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._~:=<>!,*/\[\]-]*\Z")
