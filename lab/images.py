@@ -1,6 +1,7 @@
 """Build the images of the test bench without an image registry: bare Debian hosts and an ACME server.
 
-Usage: images.py [--clean] [host:13] [host:12] [pebble]      (all three when none is named)
+Usage: images.py [--clean] [debian-13] [debian-12] [ubuntu-24.04] ... [pebble]
+Without a name it builds what the tests here need: Debian 13, Debian 12, Pebble.
 
 An image carries a hash of its recipe as a label and is built again only when the recipe changes.
 """
@@ -21,7 +22,14 @@ HERE = Path(__file__).resolve().parent
 RECIPES = HERE / "image"
 LOGS = HERE.parent / ".cache" / "lab"
 LABEL = "groundwork.recipe"
-SUITES = {"13": "trixie", "12": "bookworm"}
+SUITES = {
+    "debian-13": "trixie",
+    "debian-12": "bookworm",
+    "ubuntu-26.04": "resolute",
+    "ubuntu-24.04": "noble",
+    "ubuntu-22.04": "jammy",
+}
+USUAL = ("debian-13", "debian-12", "pebble")
 # What a minimal server installation has: an init system, a login, a package manager with TLS, Python for Ansible.
 PACKAGES = (
     "systemd,systemd-sysv,dbus,udev,python3,python3-apt,sudo,iproute2,ca-certificates,openssh-server,openssl,cron"
@@ -58,12 +66,14 @@ def extra_certificates() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(CERTIFICATES.glob("**/*.crt"))}
 
 
-def import_base(image: str, suite: str) -> None:
-    """Make the bare root file system of a Debian release and import it as an image."""
-    wanted = recipe_hash(suite, PACKAGES)
+def import_base(image: str, system: str) -> None:
+    """Make the bare root file system of an operating system and import it as an image."""
+    components = "main,universe" if system.startswith("ubuntu") else "main"
+    wanted = recipe_hash(SUITES[system], PACKAGES, components)
     if built_hash(image) == wanted:
         return
-    command = ["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", suite, "-"]
+    include = [f"--include={PACKAGES}", f"--components={components}"]
+    command = ["mmdebstrap", "--variant=minbase", *include, SUITES[system], "-"]
     if os.geteuid() != 0:
         command.insert(0, "sudo")
     log = LOGS / f"{image.replace(':', '-')}.log"
@@ -97,31 +107,43 @@ def build(image: str, base: str, dockerfile: str, files: list[str]) -> bool:
         for name in files:
             shutil.copy(RECIPES / name, context / name)
         shutil.copy(RECIPES / dockerfile, context / "Dockerfile")
-        command = ["docker", "build", "--label", f"{LABEL}={wanted}", "--build-arg", f"BASE={base}", "--tag", image, "."]
+        command = [
+            "docker",
+            "build",
+            "--label",
+            f"{LABEL}={wanted}",
+            "--build-arg",
+            f"BASE={base}",
+            "--tag",
+            image,
+            ".",
+        ]
         if subprocess.run(command, cwd=context, stdout=output, stderr=output, check=False).returncode:
             raise BuildError(f"{image} could not be built, see {log}")
     return True
 
 
+def make_host(system: str) -> bool:
+    """Build the host image of an operating system. Return false when the one that is there is current."""
+    base = f"groundwork-base:{system}"
+    import_base(base, system)
+    return build(f"groundwork-host:{system}", base, "host.Dockerfile", ["lab-init"])
+
+
+def make_pebble() -> bool:
+    """Build the image of the ACME server. Return false when the one that is there is current."""
+    make_host("debian-13")
+    return build(
+        "groundwork-pebble:latest", "groundwork-host:debian-13", "pebble.Dockerfile", ["pebble-start", "pebble.json"]
+    )
+
+
 def make(target: str) -> None:
-    """Build one target, "host:<release>" or "pebble", and what it stands on; print one line about it."""
+    """Build one target and what it stands on; print one line about it."""
     start = time.monotonic()
-    if target == "pebble":
-        image = "groundwork-pebble:latest"
-        make_host("13")
-        fresh = build(image, "groundwork-host:debian-13", "pebble.Dockerfile", ["pebble-start", "pebble.json"])
-    else:
-        image = f"groundwork-host:debian-{target.partition(':')[2]}"
-        fresh = make_host(target.partition(":")[2])
-    note = f"built in {time.monotonic() - start:.0f} s" if fresh else "is current"
-    print(f"  {image} {note}", flush=True)
-
-
-def make_host(release: str) -> bool:
-    """Build the host image of a Debian release. Return false when the one that is there is current."""
-    base = f"groundwork-base:debian-{release}"
-    import_base(base, SUITES[release])
-    return build(f"groundwork-host:debian-{release}", base, "host.Dockerfile", ["lab-init"])
+    fresh = make_pebble() if target == "pebble" else make_host(target)
+    image = "groundwork-pebble" if target == "pebble" else f"groundwork-host:{target}"
+    print(f"  {image} {f'built in {time.monotonic() - start:.0f} s' if fresh else 'is current'}", flush=True)
 
 
 def clean() -> None:
@@ -136,10 +158,10 @@ def clean() -> None:
 
 def main() -> int:
     """Read the command line and build, or remove, what it names."""
-    targets = [*(f"host:{release}" for release in SUITES), "pebble"]
+    targets = [*SUITES, "pebble"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clean", action="store_true", help="remove all images of the test bench")
-    parser.add_argument("target", nargs="*", help=f"what to build: {', '.join(targets)} (default: all)")
+    parser.add_argument("target", nargs="*", help=f"what to build: {', '.join(targets)} (default: {', '.join(USUAL)})")
     arguments = parser.parse_args()
     if unknown := set(arguments.target) - set(targets):
         parser.error(f"unknown target: {', '.join(sorted(unknown))}")
@@ -148,7 +170,7 @@ def main() -> int:
         if arguments.clean:
             clean()
         else:
-            for target in arguments.target or targets:
+            for target in arguments.target or USUAL:
                 make(target)
     except (BuildError, subprocess.CalledProcessError) as error:
         print(f"lab/images.py: {error}", file=sys.stderr)

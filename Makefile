@@ -1,0 +1,42 @@
+# The commands of this repository; `make help` lists them.
+SHELL := /usr/bin/env bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+PYTHON := .venv/bin/python
+
+# molecule: where the scenarios are, and plain output that a log can hold.
+export MOLECULE_GLOB := molecule/*/molecule.yml
+export MOLECULE_COMMAND_BORDERS := false
+
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock images demo demo-down clean-images test test-molecule
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Make .venv, with every tool in its locked version
+	@lab/setup.sh
+
+lock: setup ## Renew requirements/*.txt from requirements/*.in
+	@$(LOCK) requirements/dev.in --output-file requirements/dev.txt --upgrade
+	@$(LOCK) requirements/uv.in --output-file requirements/uv.txt --constraint requirements/dev.txt
+
+images: setup ## Build the images of the test bench where their recipe changed
+	@lab/engine.sh
+	@$(PYTHON) lab/images.py
+
+demo: ## A whole site on a throw-away host, over HTTPS from a real ACME server
+	@DEMO_STARTED=$$(date +%s) && export DEMO_STARTED && lab/setup.sh && $(PYTHON) lab/demo.py up
+
+demo-down: ## Remove the demo: containers, network, .demo
+	@$(or $(wildcard $(PYTHON)),python3) lab/demo.py down
+
+clean-images: ## Remove the images of the test bench
+	@$(or $(wildcard $(PYTHON)),python3) lab/images.py --clean
+
+test: setup ## Everything that CI checks; STEPS="lint unit" for a part
+	@$(PYTHON) tests/run.py $(STEPS)
+
+test-molecule: setup ## One role on a bare host: make test-molecule ROLE=nginx
+	@$(PYTHON) tests/run.py molecule-$(or $(ROLE),$(error say which role: make test-molecule ROLE=nginx))
