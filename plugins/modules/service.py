@@ -247,6 +247,8 @@ class Unit:
         self.is_: dict[str, str] = {}
         self.verbs: list[str] = []
         self.restart_digest = self.reload_digest = ""
+        self.found: dict = {}
+        self.reloaded_at = 0.0
 
     @property
     def stamp_path(self) -> str:
@@ -272,6 +274,7 @@ class Unit:
             "reload": self.reload_digest,
             "restart_on": self.restart_on,
             "reload_on": self.reload_on,
+            "reloaded_at": self.reloaded_at,
         }
 
     def started_at(self) -> float:
@@ -315,32 +318,35 @@ class Unit:
             self.verbs.append("disable")
 
     def _plan_start(self) -> None:
+        now = time.time()
         self.restart_digest, newest_restart = look(self.restart_on)
         self.reload_digest, newest_reload = look(self.reload_on)
-        stamp = read_json(self.stamp_path)
-        if self.runs_once and not self.active and not self.on_the_way:
-            same = (stamp.get("restart"), stamp.get("reload")) == (self.restart_digest, self.reload_digest)
-            if not same or self.is_["ActiveState"] == "failed":
+        self.found = read_json(self.stamp_path)
+        if not self.active and not self.on_the_way:
+            found = (self.found.get("restart"), self.found.get("reload"))
+            loaded = found == (self.restart_digest, self.reload_digest)
+            if not (self.runs_once and loaded and self.is_["ActiveState"] != "failed"):
                 self.verbs.append("start")
             return
-        if not self.active and not self.on_the_way:
-            self.verbs.append("start")
-            return
-        started = self.started_at() - TICK
-        known = stamp if stamp.get("invocation_id") == self.is_["InvocationID"] else {}
-        # Other patterns than last time make another digest of the same files: then the times decide.
+        known = self.found if self.found.get("invocation_id") == self.is_["InvocationID"] else {}
+        started = self.started_at()
+        self.reloaded_at = known.get("reloaded_at", 0.0)
+        # Other patterns than last time (of another site on this host, or of a newer role) make another digest of the
+        # same files: then the times decide.
         if known.get("restart_on") == self.restart_on:
             restart = known["restart"] != self.restart_digest
         else:
-            restart = newest_restart > started
+            restart = newest_restart > started - TICK
         if known.get("reload_on") == self.reload_on:
             reload = known["reload"] != self.reload_digest
         else:
-            reload = newest_reload > started
+            reload = newest_reload > max(started, self.reloaded_at) - TICK
         if restart or (reload and self.is_.get("CanReload") != "yes"):
             self.verbs.append("restart")
+            self.reloaded_at = 0.0
         elif reload:
             self.verbs.append("reload")
+            self.reloaded_at = now
 
     def check_validator(self) -> None:
         """Run the validator. Raises Refusal with what it said."""
@@ -431,7 +437,7 @@ def keep(wanted: list[dict], timeout: int, check: bool) -> list[str]:
             actions.append(f"{unit.name}: {verb}")
     wait([unit for unit in units if unit in loading or (unit.started and unit.on_the_way)], timeout)
     for unit in units:
-        if unit.started and read_json(unit.stamp_path) != unit.stamp():
+        if unit.started and unit.found != unit.stamp():
             write_json(unit.stamp_path, unit.stamp())
     return actions
 
