@@ -144,7 +144,7 @@ PROPERTIES = (
     "UnitFileState",
 )
 ENDINGS = ("service", "socket", "timer", "path", "target", "mount", "automount", "swap", "slice", "scope", "device")
-NAME = re.compile(r"^[A-Za-z0-9:_.\\@-]+$")
+NAME = re.compile(r"^[A-Za-z0-9:_.\\][A-Za-z0-9:_.\\@-]*$")
 # A file time is rounded down to the tick of the kernel, the start of a process is not.
 TICK = 0.02
 SETTLE = 0.4
@@ -362,7 +362,7 @@ class Unit:
     def act(self, verb: str, timeout: int) -> None:
         """Have systemctl do one thing to the unit. Raises Refusal."""
         if verb in ("start", "restart") and self.is_["ActiveState"] == "failed":
-            run(["systemctl", "reset-failed", self.name])
+            run(["systemctl", "reset-failed", "--", self.name])
         if verb == "stop":
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.stamp_path)
