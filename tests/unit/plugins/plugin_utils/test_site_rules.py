@@ -25,7 +25,14 @@ def test_old_python_is_refused():
 
 @pytest.mark.parametrize(
     ("name", "version"),
-    [("Ubuntu", "22.04"), ("Ubuntu", "24.04"), ("Ubuntu", "26.04"), ("Debian", "12"), ("Debian", "12.13"), ("Debian", "13.1")],
+    [
+        ("Ubuntu", "22.04"),
+        ("Ubuntu", "24.04"),
+        ("Ubuntu", "26.04"),
+        ("Debian", "12"),
+        ("Debian", "12.13"),
+        ("Debian", "13.1"),
+    ],
 )
 def test_supported_system_passes(name, version):
     assert site_rules.unsupported_system({"distribution": name, "distribution_version": version}) is None
@@ -56,7 +63,9 @@ def test_malformed_site_name_is_refused(name):
     assert "cannot name a user, a database and directories" in sentence
 
 
-@pytest.mark.parametrize("name", ["root", "postgres", "postgresql", "nginx", "redis", "groundwork", "letsencrypt", "pg_site"])
+@pytest.mark.parametrize(
+    "name", ["root", "postgres", "postgresql", "nginx", "redis", "groundwork", "letsencrypt", "pg_site"]
+)
 def test_reserved_site_name_is_refused(name):
     (sentence,) = site_rules.site_name_faults(name)
     assert sentence == (

@@ -79,7 +79,9 @@ def test_empty_optional_text_is_not_checked_further():
 
 @pytest.mark.parametrize("value", [None, "", "  ", [], {}])
 def test_empty_required_value_is_not_set(value):
-    (found,) = sentences("role_thing", {"type": "raw", "required": True, "description": "Name of it; long story."}, value)
+    (found,) = sentences(
+        "role_thing", {"type": "raw", "required": True, "description": "Name of it; long story."}, value
+    )
     assert found == "role_thing is not set: set it in group_vars (name of it)."
 
 

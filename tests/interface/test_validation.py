@@ -1,0 +1,212 @@
+"""`--tags validate` stops at each wrong input with one sentence that names it, and touches nothing.
+
+The play is the real one, on this machine, as the user who runs the tests. The interpreter of the host is a wrapper
+that changes facts on their way back, so the tests do not depend on the system they run on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+import yaml
+from repository import ROOT
+
+GOOD = {
+    "groundwork_site_name": "forge",
+    "groundwork_site_domains": ["forge.example.org", "www.forge.example.org"],
+    "groundwork_tls_mode": "selfsigned",
+    "gunicorn_app_source": {"type": "directory", "path": str(ROOT / "app")},
+    "gunicorn_app_settings_module": "config.settings",
+}
+ELSEWHERE = {"groundwork_database_host": "db.example.org", "postgres_client_networks": ["192.0.2.0/24"]}
+#: what may run under `--tags validate`: nothing that could change a host
+HARMLESS = re.compile(r"check the values|gather the facts|gathering facts|check that the host suits|validating arguments", re.I)
+WRAPPER = """#!{python}
+import re, subprocess, sys
+run = subprocess.run([{python!r}, *sys.argv[1:]], stdin=sys.stdin, stdout=subprocess.PIPE, text=True)
+out = run.stdout
+for name, value in {facts!r}.items():
+    out = re.sub(r'"ansible_%s": (?:"[^"]*"|{{}})' % name, lambda match: '"ansible_%s": %s' % (name, value), out)
+sys.stdout.write(out)
+sys.exit(run.returncode)
+"""
+
+
+class Run:
+    """One run of the site's play with `--tags validate`: its exit status, output, tasks and sentences."""
+
+    def __init__(self, process: subprocess.CompletedProcess):
+        self.status = process.returncode
+        self.output = process.stdout + process.stderr
+        self.tasks = re.findall(r"^TASK \[(.*?)\] \**$", process.stdout, re.MULTILINE)
+        self.sentences: set[str] = set()
+        for block in re.findall(r"^fatal: \[.*?\]: FAILED! => ?\n((?: {4}.*\n)+)", process.stdout, re.MULTILINE):
+            self.sentences |= set(yaml.safe_load(block)["msg"].splitlines())
+
+
+@pytest.fixture
+def validate(tmp_path):
+    """A function that runs the play for values of one host, or for the hosts of a whole inventory."""
+
+    def run(values=None, hosts=None, facts=None, playbook=Path(sys.executable).with_name("ansible-playbook"), arguments=()):
+        told = {"distribution": "Debian", "distribution_version": "13.1", **(facts or {})}
+        wrapper = tmp_path / "python"
+        wrapper.write_text(
+            WRAPPER.format(python=sys.executable, facts={name: json.dumps(value) for name, value in told.items()}),
+            encoding="utf-8",
+        )
+        wrapper.chmod(0o755)
+        hosts = hosts or {"h1": {}}
+        inventory = {
+            "all": {
+                "hosts": hosts,
+                "vars": {
+                    "ansible_connection": "local",
+                    "ansible_become": False,
+                    "ansible_python_interpreter": str(wrapper),
+                    **{key: value for key, value in {**GOOD, **(values or {})}.items() if value is not ...},
+                },
+                "children": {"app": {"hosts": dict.fromkeys(hosts)}, "db": {"hosts": dict.fromkeys(hosts)}},
+            }
+        }
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
+        environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")},
+            "ANSIBLE_NOCOLOR": "1",
+            # an old ansible-core finds the other collections where the current one has them
+            "ANSIBLE_COLLECTIONS_PATH": f"{ROOT}/.ansible/collections:{sysconfig.get_paths()['purelib']}",
+            "ANSIBLE_LOCAL_TEMP": str(tmp_path / "local"),
+            "ANSIBLE_REMOTE_TEMP": str(tmp_path / "remote"),
+        }
+        command = [playbook, "-i", tmp_path / "hosts.yml", "site.yml", "--tags", "validate", *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        return Run(done)
+
+    return run
+
+
+def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
+    run = validate()
+    assert run.status == 0, run.output
+    assert [task for task in run.tasks if not HARMLESS.search(task)] == []
+    assert "changed=0" in run.output
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        pytest.param(
+            {"groundwork_site_domains": ["https://forge.example.org"]},
+            'groundwork_site_domains[0] is "https://forge.example.org", which is not a host name: leave out "https://".',
+            id="malformed domain",
+        ),
+        pytest.param(
+            {**ELSEWHERE, "groundwork_database_password": "{{ vault_database_password }}"},
+            "groundwork_database_password needs vault_database_password, which is not defined: put it into the vault.yml of "
+            "the environment, in group_vars.",
+            id="missing secret",
+        ),
+        pytest.param(
+            ELSEWHERE,
+            'groundwork_database_password is not set, but groundwork_database_host is "db.example.org": put the password into '
+            "the vault.yml of the environment, in group_vars.",
+            id="empty secret",
+        ),
+        pytest.param(
+            {"groundwork_ssh_port": 99999},
+            "groundwork_ssh_port is 99999, which is not a port: write a number from 1 to 65535.",
+            id="port out of range",
+        ),
+        pytest.param(
+            {"nginx_client_max_body_size": "10x"},
+            'nginx_client_max_body_size is "10x", which is not a size: write a number with k, m or g, like "10m".',
+            id="body size",
+        ),
+        pytest.param(
+            {"groundwork_site_name": ...},
+            "groundwork_site_name is not set: set it in group_vars (name of the site).",
+            id="required value missing",
+        ),
+        pytest.param(
+            {"groundwork_site_name": "postgres"},
+            'groundwork_site_name is "postgres", a name that the system uses itself: choose another one, like "postgres_site".',
+            id="reserved name",
+        ),
+        pytest.param(
+            {"groundwork_tls_mode": "none"},
+            'groundwork_tls_mode is "none", which is not one of its choices: write one of acme, provided, selfsigned, external.',
+            id="unknown choice",
+        ),
+    ],
+)
+def test_wrong_value_is_told_in_one_sentence_before_the_host_is_asked_anything(validate, values, sentence):
+    run = validate(values)
+    assert run.status != 0
+    assert run.sentences == {sentence}, run.output
+    assert len(run.tasks) == 1
+    assert "Traceback" not in run.output
+
+
+def test_all_wrong_values_are_told_at_once(validate):
+    run = validate({"groundwork_ssh_port": 0, "groundwork_acme_webroot": "acme", "groundwork_site_name": "My Site"})
+    assert len(run.sentences) == 3, run.output
+
+
+def test_two_sites_with_one_domain_in_an_inventory(validate):
+    shop = {"groundwork_site_name": "shop", "groundwork_site_domains": ["shop.example.org", "forge.example.org"]}
+    run = validate(hosts={"h1": {}, "h2": shop})
+    assert run.sentences == {
+        'groundwork_site_domains has "forge.example.org" for site forge on h1, but site shop on h2 has it too: '
+        "a domain belongs to one site.",
+        'groundwork_site_domains has "forge.example.org" for site shop on h2, but site forge on h1 has it too: '
+        "a domain belongs to one site.",
+    }, run.output
+    assert len(run.tasks) == 1
+
+
+def test_two_sites_with_one_domain_on_a_host(validate):
+    placed = {"groundwork_shop": {"name": "shop", "domains": ["forge.example.org"], "user": "shop"}}
+    run = validate(facts={"local": placed})
+    assert run.sentences == {
+        'groundwork_site_domains has "forge.example.org" for site forge on h1, but site shop on h1 has it too: '
+        "a domain belongs to one site."
+    }, run.output
+    assert [task for task in run.tasks if not HARMLESS.search(task)] == []
+
+
+def test_unsupported_system(validate):
+    run = validate(facts={"distribution": "Ubuntu", "distribution_version": "20.04"})
+    assert run.sentences == {
+        "h1: Ubuntu 20.04 is not supported: use a host with Ubuntu 22.04, 24.04, 26.04; Debian 12, 13."
+    }, run.output
+    assert [task for task in run.tasks if not HARMLESS.search(task)] == []
+
+
+def test_secret_is_not_shown_however_wrong_it_is(validate):
+    run = validate({"groundwork_database_password": ["sentinel-value"]}, arguments=["-vvv", "--diff"])
+    assert run.status != 0
+    assert "groundwork_database_password is a value that is not shown, which is not text" in run.output
+    assert "sentinel-value" not in run.output
+
+
+def test_old_ansible(validate):
+    """A real ansible-core of the last release that is not supported, kept in .cache."""
+    folder = ROOT / ".cache" / "ansible-core-2.18"
+    if not (folder / "bin" / "ansible-playbook").exists():
+        uv = Path(sys.executable).with_name("uv")
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder], check=True)
+        subprocess.run(
+            [uv, "pip", "install", "--quiet", "--python", folder / "bin" / "python", "ansible-core==2.18.*"], check=True
+        )
+    run = validate(playbook=folder / "bin" / "ansible-playbook")
+    (sentence,) = run.sentences
+    assert re.fullmatch(r"ansible-core 2\.18\.\d+ is too old: groundwork\.django needs 2\.19 or newer; .*", sentence)
+    assert len(run.tasks) == 1
+    assert "Traceback" not in run.output
