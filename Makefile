@@ -22,9 +22,9 @@ lock: setup ## Renew requirements/*.txt from requirements/*.in
 	@$(LOCK) requirements/dev.in --output-file requirements/dev.txt --upgrade
 	@$(LOCK) requirements/uv.in --output-file requirements/uv.txt --constraint requirements/dev.txt
 
-images: setup ## Build the images of the test bench where their recipe changed
+images: setup ## Build the images of the test bench; HOSTS="ubuntu-24.04" for others
 	@lab/engine.sh
-	@$(PYTHON) lab/images.py
+	@$(PYTHON) lab/images.py $(if $(HOSTS),$(HOSTS) pebble)
 
 demo: ## A whole site on a throw-away host, over HTTPS from a real ACME server
 	@DEMO_STARTED=$$(date +%s) && export DEMO_STARTED && lab/setup.sh && $(PYTHON) lab/demo.py up

@@ -10,7 +10,6 @@ Everything made at run time, secrets included, is in .demo/.
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import re
 import secrets
@@ -20,8 +19,10 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+
+import hosts
+from hosts import HostError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / ".demo"
@@ -31,57 +32,13 @@ ACME = "groundwork-demo-acme"
 NETWORK = "groundwork-demo"
 DOMAIN = "forge.demo.test"
 LABEL = "groundwork.demo"
+IMAGES = {HOST: "groundwork-host:debian-13", ACME: "groundwork-pebble"}
 # Where a browser beside the engine, or at the other end of `ssh -L`, reaches the site without its address.
 PUBLISHED = {8443: 443, 8080: 80}
 
 
 class DemoError(Exception):
     """The demo cannot go on; the text says why in one sentence and names the log where there is one."""
-
-
-def run(*command: str, log: str = "", stdin: str | None = None, **environment: str) -> str:
-    """Run a command and return its output. Raise DemoError with the log's name when it fails."""
-    answer = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, input=stdin, capture_output=True, text=True, check=False
-    )
-    if log:
-        with (LOGS / f"{log}.log").open("a") as file:
-            file.write(f"$ {' '.join(command)}\n{answer.stdout}{answer.stderr}")
-    if answer.returncode:
-        reason = (answer.stderr or answer.stdout).strip().splitlines()[-1:] or [f"exit {answer.returncode}"]
-        where = f"; the log is .demo/log/{log}.log" if log else ""
-        raise DemoError(f"`{' '.join(command[:3])}` failed: {reason[0]}{where}")
-    return answer.stdout
-
-
-def docker(*arguments: str, stdin: str | None = None) -> str:
-    """Run a docker command, logged, and return its output."""
-    return run("docker", *arguments, log="machines", stdin=stdin)
-
-
-def inspect(name: str) -> dict | None:
-    """Return what the engine knows of a container, None when there is none."""
-    answer = subprocess.run(["docker", "container", "inspect", name], capture_output=True, text=True, check=False)
-    return json.loads(answer.stdout)[0] if answer.returncode == 0 else None
-
-
-def image_id(image: str) -> str:
-    """Return the id of an image."""
-    return docker("image", "inspect", "--format", "{{.Id}}", image).strip()
-
-
-def wait(seconds: float, what: str, ready: Callable[[], bool]) -> None:
-    """Wait until something is ready. Raise DemoError when it is not after so many seconds."""
-    end = time.monotonic() + seconds
-    while not ready():
-        if time.monotonic() > end:
-            raise DemoError(f"{what} after {seconds:.0f} s; look at: docker logs {HOST}, docker logs {ACME}")
-        time.sleep(0.2)
-
-
-def succeeds(*command: str) -> bool:
-    """Tell whether a command ends with 0."""
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 # The steps of `up`, in their order. Each returns what the progress line says about it.
@@ -101,15 +58,16 @@ def build_images() -> str:
     return "images"
 
 
-def current(name: str, image: str) -> bool:
+def current(name: str) -> bool:
     """Tell whether a container of this checkout runs from the newest image."""
-    container = inspect(name)
+    container = hosts.inspect(name)
     if container is None:
         return False
     owner = container["Config"]["Labels"].get(LABEL, "an unknown place")
     if owner != str(ROOT):
         raise DemoError(f"the container {name} belongs to a demo of {owner}; remove it first with: make demo-down")
-    return container["State"]["Running"] and container["Image"] == image_id(image)
+    newest = hosts.docker("image", "inspect", "--format", "{{.Id}}", IMAGES[name]).strip()
+    return container["State"]["Running"] and container["Image"] == newest
 
 
 def free(port: int) -> bool:
@@ -125,24 +83,14 @@ def free(port: int) -> bool:
 
 def start_machines() -> str:
     """Start the host and the ACME server unless both run; one that was stopped has forgotten all, so both are new."""
-    if current(HOST, "groundwork-host:debian-13") and current(ACME, "groundwork-pebble"):
+    if current(HOST) and current(ACME):
         return "host and ACME server are running"
-    remove_machines()
-    docker("network", "create", "--label", f"{LABEL}={ROOT}", NETWORK)
-    common = ["run", "--detach", "--network", NETWORK, "--label", f"{LABEL}={ROOT}"]
-    docker(*common, "--name", ACME, "--hostname", ACME, "groundwork-pebble")
-    capabilities = (ROOT / "lab" / "image" / "capabilities").read_text().split()
+    hosts.remove((HOST, ACME), NETWORK)
+    mark = {LABEL: str(ROOT)}
+    hosts.docker("network", "create", "--label", f"{LABEL}={ROOT}", NETWORK)
+    hosts.start_acme(ACME, NETWORK, labels=mark)
     ports = [f"127.0.0.1:{outside}:{inside}" for outside, inside in PUBLISHED.items() if free(outside)]
-    docker(
-        *common,
-        *("--name", HOST, "--hostname", HOST, "--network-alias", DOMAIN, "--cgroupns", "host"),
-        *("--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw"),
-        *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec,mode=1777"),
-        *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
-        *(option for capability in capabilities for option in ("--cap-add", capability)),
-        *(option for port in ports for option in ("--publish", port)),
-        "groundwork-host:debian-13",
-    )
+    hosts.start_host(HOST, NETWORK, IMAGES[HOST], aliases=[DOMAIN], ports=ports, labels=mark)
     return f"started {HOST} and {ACME}"
 
 
@@ -157,19 +105,18 @@ def write(name: str, content: str) -> Path:
 def make_secrets() -> str:
     """Make what an operator of a new machine has: a key that it knows, its host key, the CA's root, the secret."""
     if not (DEMO / "key").exists():
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", HOST, "-f", str(DEMO / "key"), log="machines")
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", HOST, "-f", DEMO / "key"]
+        if subprocess.run(command, check=False).returncode:
+            raise DemoError("ssh-keygen could not make a key; the reason stands above")
     if not (DEMO / "secret_key").exists():
         write("secret_key", secrets.token_urlsafe(50))
-    wait(60, "the host has not started", lambda: succeeds("docker", "exec", HOST, "systemctl", "is-active", "ssh"))
-    wait(
-        30, "the ACME server does not answer", lambda: succeeds("docker", "exec", ACME, "test", "-s", "/acme/root.pem")
-    )
+    hosts.wait_until_started(HOST, ACME)
     install = "umask 077; mkdir -p /root/.ssh; cat >/root/.ssh/authorized_keys"
-    docker("exec", "--interactive", HOST, "sh", "-c", install, stdin=(DEMO / "key.pub").read_text())
-    host_key = docker("exec", HOST, "cat", "/etc/ssh/ssh_host_ed25519_key.pub")
+    hosts.docker("exec", "--interactive", HOST, "sh", "-c", install, stdin=(DEMO / "key.pub").read_text())
+    host_key = hosts.docker("exec", HOST, "cat", "/etc/ssh/ssh_host_ed25519_key.pub")
     write("known_hosts", f"{HOST} {host_key}")
-    write("acme-root.pem", docker("exec", ACME, "cat", "/acme/root.pem"))
-    write("acme-ca.pem", docker("exec", ACME, "cat", "/acme/ca.pem"))
+    write("acme-root.pem", hosts.docker("exec", ACME, "cat", "/acme/root.pem"))
+    write("acme-ca.pem", hosts.docker("exec", ACME, "cat", "/acme/ca.pem"))
     write(
         "ssh_config",
         f"""\
@@ -189,9 +136,7 @@ Host {HOST}
 
 def address() -> str:
     """Return the host's address."""
-    return docker(
-        "inspect", "--format", f'{{{{(index .NetworkSettings.Networks "{NETWORK}").IPAddress}}}}', HOST
-    ).strip()
+    return hosts.address(HOST, NETWORK)
 
 
 def apply_site() -> str:
@@ -257,10 +202,10 @@ def up() -> None:
         start = time.monotonic()
         try:
             done = step()
-        except DemoError as error:
+        except (DemoError, HostError) as error:
             raise DemoError(f"step {number} of {len(STEPS)} ({step.__name__.replace('_', ' ')}): {error}") from error
         print(f"[{number}/{len(STEPS)}] {done}: {time.monotonic() - start:.1f} s", flush=True)
-    published = bool(inspect(HOST)["NetworkSettings"]["Ports"].get("443/tcp"))
+    published = bool(hosts.inspect(HOST)["NetworkSettings"]["Ports"].get("443/tcp"))
     tunnel = (
         "over ssh -L 8443        the same, with 127.0.0.1 and https://" + DOMAIN + ":8443/\n  " if published else ""
     )
@@ -280,21 +225,12 @@ The commands are in .venv/bin: source .venv/bin/activate"""
     )
 
 
-def remove_machines() -> None:
-    """Remove the containers and the network of a demo, whoever made it."""
-    for name in (HOST, ACME):
-        if inspect(name):
-            docker("rm", "--force", "--volumes", name)
-    if succeeds("docker", "network", "inspect", NETWORK):
-        docker("network", "rm", NETWORK)
-
-
 def down() -> None:
     """Remove every trace of the demo."""
-    LOGS.mkdir(parents=True, exist_ok=True)
-    if shutil.which("docker") and succeeds("docker", "info"):
-        remove_machines()
-    shutil.rmtree(DEMO)
+    if shutil.which("docker") and hosts.succeeds("docker", "info"):
+        hosts.remove((HOST, ACME), NETWORK)
+    if DEMO.exists():
+        shutil.rmtree(DEMO)
     print("The demo is gone: containers, network and .demo. Images stay for speed; make clean-images removes them.")
 
 
@@ -306,7 +242,7 @@ def main() -> int:
         return 2
     try:
         verbs[sys.argv[1]]()
-    except DemoError as error:
+    except (DemoError, HostError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -1,82 +1,27 @@
-"""Throw-away machines: containers that behave like freshly rented hosts, and the ACME server beside them."""
+"""Containers that stand for machines: a freshly rented host, and an ACME server beside it. Standard library only."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-CAPABILITIES = Path(__file__).resolve().parent / "image" / "capabilities"
-#: what systemd in a container needs: its cgroups, fresh run-time directories, no filter in between
-RUN = (
-    *("--cgroupns", "host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw"),
-    *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec,mode=1777"),
-    *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
-)
+CAPABILITIES = (Path(__file__).resolve().parent / "image" / "capabilities").read_text().split()
 
 
-class LabError(Exception):
-    """A machine could not be had; the text says why in one sentence."""
+class HostError(Exception):
+    """The engine refused something, or a machine did not start; the text says what in one sentence."""
 
 
 def docker(*arguments: str, stdin: str | None = None) -> str:
-    """Run a docker command and return its output. Raise LabError with what it said when it fails."""
-    answer = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        said = (answer.stderr or answer.stdout).strip().splitlines()[-1:] or [f"exit {answer.returncode}"]
-        raise LabError(f"`docker {' '.join(arguments[:2])}` failed: {said[0]}")
-    return answer.stdout
-
-
-def start_host(
-    name: str,
-    network: str,
-    image: str,
-    aliases: Iterable[str] = (),
-    publish: Mapping[int, int] | None = None,
-    label: str = "",
-) -> None:
-    """Start a bare host. `aliases` are its names in the network, `publish` maps loopback ports to its own."""
-    capabilities = CAPABILITIES.read_text(encoding="utf-8").split()
-    docker(
-        *("run", "--detach", "--name", name, "--hostname", name, "--network", network),
-        *(option for alias in aliases for option in ("--network-alias", alias)),
-        *(
-            option
-            for outside, inside in (publish or {}).items()
-            for option in ("--publish", f"127.0.0.1:{outside}:{inside}")
-        ),
-        *(("--label", label) if label else ()),
-        *RUN,
-        *(option for capability in capabilities for option in ("--cap-add", capability)),
-        image,
-    )
-
-
-def start_acme(name: str, network: str, label: str = "") -> None:
-    """Start an ACME server; its API is https://<name>:14000/dir."""
-    docker(
-        *("run", "--detach", "--name", name, "--hostname", name, "--network", network),
-        *(("--label", label) if label else ()),
-        "groundwork-pebble",
-    )
-
-
-def address(name: str, network: str) -> str:
-    """Return the IPv4 address of a machine in a network."""
-    return docker(
-        "inspect", "--format", f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}', name
-    ).strip()
-
-
-def wait(seconds: float, what: str, ready: Callable[[], bool]) -> None:
-    """Wait until something is ready. Raise LabError with `what` when it is not after so many seconds."""
-    end = time.monotonic() + seconds
-    while not ready():
-        if time.monotonic() > end:
-            raise LabError(f"{what} after {seconds:.0f} s")
-        time.sleep(0.2)
+    """Run a docker command and return its output. Raise HostError with its last words when it fails."""
+    done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"exit {done.returncode}"]
+        raise HostError(f"`docker {' '.join(arguments[:2])}` failed: {reason[0]}")
+    return done.stdout
 
 
 def succeeds(*command: str) -> bool:
@@ -84,10 +29,72 @@ def succeeds(*command: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+def wait(seconds: float, complaint: str, ready: Callable[[], bool]) -> None:
+    """Wait until something is ready. Raise HostError with the complaint when it is not after so many seconds."""
+    end = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > end:
+            raise HostError(f"{complaint} after {seconds:.0f} s")
+        time.sleep(0.2)
+
+
+def inspect(name: str) -> dict | None:
+    """Return what the engine knows of a container, None when there is none."""
+    done = subprocess.run(["docker", "container", "inspect", name], capture_output=True, text=True, check=False)
+    return json.loads(done.stdout)[0] if done.returncode == 0 else None
+
+
+def address(name: str, network: str) -> str:
+    """Return the address of a container on a network."""
+    template = f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}'
+    return docker("container", "inspect", "--format", template, name).strip()
+
+
+def _start(name: str, network: str, image: str, labels: Mapping[str, str], options: Iterable[str]) -> None:
+    marks = (option for key, value in labels.items() for option in ("--label", f"{key}={value}"))
+    docker("run", "--detach", "--name", name, "--hostname", name, "--network", network, *marks, *options, image)
+
+
+def start_host(
+    name: str,
+    network: str,
+    image: str = "groundwork-host:debian-13",
+    aliases: Iterable[str] = (),
+    ports: Iterable[str] = (),
+    labels: Mapping[str, str] | None = None,
+) -> None:
+    """Start a bare machine: systemd, sshd, nothing else.
+
+    `aliases` are names that resolve to it on the network, `ports` are published as docker's --publish writes them.
+    Returns at once; the machine needs a few seconds to start.
+    """
+    options = [
+        *("--cgroupns", "host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw"),
+        *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec,mode=1777"),
+        *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
+        *(option for capability in CAPABILITIES for option in ("--cap-add", capability)),
+        *(option for alias in aliases for option in ("--network-alias", alias)),
+        *(option for port in ports for option in ("--publish", port)),
+    ]
+    _start(name, network, image, labels or {}, options)
+
+
+def start_acme(name: str, network: str, labels: Mapping[str, str] | None = None) -> None:
+    """Start an ACME server: https://<name>:14000/dir, its trust anchors in /acme once it is ready."""
+    _start(name, network, "groundwork-pebble", labels or {}, ())
+
+
+def wait_until_started(host: str, acme: str | None = None) -> None:
+    """Wait until sshd runs on a host, and until an ACME server answers. Raise HostError when one does not."""
+    wait(60, f"{host} has not started", lambda: succeeds("docker", "exec", host, "systemctl", "is-active", "ssh"))
+    if acme:
+        wait(60, f"{acme} does not answer", lambda: succeeds("docker", "exec", acme, "test", "-s", "/acme/root.pem"))
+
+
 def remove(names: Iterable[str], network: str) -> None:
-    """Remove machines and their network, if they are there."""
+    """Remove containers and their network, as far as they are there."""
     for name in names:
-        if succeeds("docker", "container", "inspect", name):
+        if inspect(name):
             docker("rm", "--force", "--volumes", name)
     if succeeds("docker", "network", "inspect", network):
         docker("network", "rm", network)

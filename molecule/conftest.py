@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import socket
 import ssl
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +66,32 @@ def get(address: str) -> Callable[..., Answer]:
             connection.close()
 
     return request
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run of the scenario's playbook ended: `ok` and `changed` count tasks."""
+
+    output: str
+    ok: int
+    changed: int
+
+
+@pytest.fixture(scope="session")
+def play() -> Callable[..., Run]:
+    """Return `play(*arguments)`: the scenario's own playbook once more, with these arguments of ansible-playbook."""
+
+    def run(*arguments: str) -> Run:
+        own = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "converge.yml"
+        playbook = own if own.exists() else Path(__file__).parent / "shared" / "converge.yml"
+        inventory = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
+        command = ["ansible-playbook", "--inventory", str(inventory), *arguments, str(playbook)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        recap = done.stdout.rpartition("PLAY RECAP")[2]
+        return Run(done.stdout, *(sum(map(int, re.findall(rf"{word}=(\d+)", recap))) for word in ("ok", "changed")))
+
+    return run
 
 
 @pytest.fixture

@@ -1,0 +1,37 @@
+"""What the whole site promises, seen from outside and on the host."""
+
+import http.client
+
+import pytest
+
+
+@pytest.mark.parametrize("path", ["/", "/readyz", "/livez"])
+def test_pages_are_served_to_a_client_that_trusts_the_ca_alone(get, acme_root, path):
+    assert get(path, trust=acme_root).status == 200
+
+
+def test_plain_http_is_redirected(get):
+    answer = get("/", scheme="http")
+    assert answer.status in (301, 308)
+    assert answer.headers["Location"] == "https://forge.test/"
+
+
+def test_a_strange_host_gets_no_answer(get):
+    for scheme in ("http", "https"):
+        with pytest.raises((OSError, http.client.HTTPException)):
+            get("/", name="stranger.test", scheme=scheme)
+
+
+def test_every_unit_is_well(host):
+    assert host.check_output("systemctl --failed --no-legend --plain") == ""
+
+
+def test_a_second_run_is_short_and_changes_nothing(play):
+    run = play()
+    assert run.changed == 0, run.output
+    assert run.ok <= 40
+
+
+def test_certificates_that_are_not_due_stay(play):
+    run = play("--tags", "certs")
+    assert run.changed == 0, run.output

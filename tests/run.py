@@ -1,0 +1,196 @@
+"""Run everything that CI checks, in the order of cost, with one line of progress for each step.
+
+Usage: run.py [STEP ...]      `run.py --list` names the steps; "molecule" and "site" stand for all of theirs.
+
+A failed step does not stop the ones after it, but the exit code is 1. Logs: .cache/test/<step>.log.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = ROOT / ".cache" / "test"
+# Two hosts at a time: on two cores that is a third faster than one after the other, and more is not.
+HOSTS_AT_A_TIME = int(os.environ.get("TEST_JOBS", "2"))
+SITE_SYSTEMS = ("debian-13", "debian-12")
+SHELL_SCRIPTS = ("*.sh", ".ci/run", "lab/image/lab-init", "lab/image/pebble-start")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step: commands that are all run, the files they need, and whether they need a container host."""
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    needs: tuple[str, ...] = ()
+    folder: str = "."
+    host: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a step came to; seconds are wall time."""
+
+    step: Step
+    passed: int
+    failed: int
+    seconds: float
+
+
+def tracked(*patterns: str) -> list[str]:
+    """Return the files of the repository that match, new ones included, ignored ones not."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return sorted({name for name in listing.stdout.splitlines() if (ROOT / name).exists()})
+
+
+def lint() -> Step:
+    """What reads without running anything."""
+    commands = [
+        ("yamllint", "--strict", "."),
+        ("ansible-lint", "--offline", "--nocolor"),
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("shellcheck", *tracked(*SHELL_SCRIPTS)),
+        ("antsibull-changelog", "lint"),
+    ]
+    workflows = tracked(".github/workflows/*.yml")
+    commands.append(("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows))
+    return Step("lint", tuple(commands), needs=(".github/workflows",))
+
+
+def role_step(role: str) -> Step:
+    """One role on a bare host of its own."""
+    scenario = f"molecule/{role}"
+    needs = (f"{scenario}/molecule.yml", f"{scenario}/tests")
+    return Step(f"molecule-{role}", (("molecule", "test", "--scenario-name", role),), needs, host=True)
+
+
+def site_step(system: str) -> Step:
+    """The whole site on a bare host with one operating system."""
+    environment = {"LAB_SYSTEM": system, "MOLECULE_EPHEMERAL_DIRECTORY": str(LOGS / f"site-{system}")}
+    command = ("molecule", "test", "--scenario-name", "default")
+    return Step(f"site-{system}", (command,), ("molecule/default/tests",), host=True, environment=environment)
+
+
+def all_steps() -> list[Step]:
+    """Return every step, cheap ones first. A role without a scenario is a step that fails."""
+    pytest = ("pytest", "-q", "-p", "no:cacheprovider")
+    roles = sorted(path.name for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
+    return [
+        lint(),
+        *(
+            Step(kind, ((*pytest, f"tests/{kind}"),), needs=(f"tests/{kind}",))
+            for kind in ("unit", "templates", "interface")
+        ),
+        Step("app", (pytest,), needs=("app/tests",), folder="app"),
+        *(role_step(role) for role in roles),
+        *(site_step(system) for system in SITE_SYSTEMS),
+        Step("promises", (("pytest", "-q", "-p", "no:cacheprovider", "tests/site"),), needs=("tests/site",), host=True),
+        Step("package", (("tests/package/run.sh",),), needs=("tests/package/run.sh",), host=True),
+    ]
+
+
+def count(output: str, code: int) -> tuple[int, int]:
+    """Return what a command passed and failed: the tests that pytest counted, else one for the command itself."""
+    words = {"passed": 0, "failed": 0, "error": 0}
+    for summary in re.findall(r"^.*\b\d+ (?:passed|failed|error).* in [\d.]+s.*$", output, re.MULTILINE):
+        for number, word in re.findall(r"(\d+) (passed|failed|error)", summary):
+            words[word] += int(number)
+    failed = words["failed"] + words["error"]
+    if code and not failed:
+        failed = 1
+    return words["passed"] or int(not failed), failed
+
+
+def run(step: Step) -> Result:
+    """Run the commands of a step, all of them, and keep what they said in its log."""
+    start = time.monotonic()
+    passed = failed = 0
+    with (LOGS / f"{step.name}.log").open("w") as log:
+        for name in step.needs:
+            if not (ROOT / name).exists():
+                log.write(f"{name} does not exist\n")
+                failed += 1
+        for command in step.commands if not failed else ():
+            log.write(f"$ {' '.join(command)}\n")
+            environment = {**os.environ, **step.environment}
+            done = subprocess.run(
+                command,
+                cwd=ROOT / step.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            log.write(done.stdout)
+            good, bad = count(done.stdout, done.returncode)
+            passed, failed = passed + good, failed + bad
+    return Result(step, passed, failed, time.monotonic() - start)
+
+
+def report(result: Result) -> None:
+    """Print the line of a step, and the end of its log when it failed."""
+    verdict = "FAILED" if result.failed else "ok"
+    counts = f"{result.passed} passed" + (f", {result.failed} failed" if result.failed else "")
+    print(f"{result.step.name:22} {verdict:6} {result.seconds:5.0f} s  {counts}", flush=True)
+    if result.failed:
+        log = LOGS / f"{result.step.name}.log"
+        tail = log.read_text().rstrip().splitlines()[-25:]
+        print("\n".join(f"  | {line[:200]}" for line in tail))
+        print(f"  the whole log: {log.relative_to(ROOT)}", flush=True)
+
+
+def choose(steps: list[Step], names: list[str]) -> list[Step]:
+    """Return the steps that are named; exit with a sentence when there is no such step."""
+    chosen = [
+        step for step in steps if not names or step.name in names or (step.host and step.name.split("-")[0] in names)
+    ]
+    known = {step.name for step in steps} | {"molecule", "site"}
+    if unknown := set(names) - known:
+        sys.exit(f"tests/run.py: no such step: {', '.join(sorted(unknown))}; there are: {', '.join(sorted(known))}")
+    return chosen
+
+
+def main() -> int:
+    """Run the steps and print the counts."""
+    steps = all_steps()
+    if sys.argv[1:] == ["--list"]:
+        print("\n".join(step.name for step in steps))
+        return 0
+    steps = choose(steps, sys.argv[1:])
+    LOGS.mkdir(parents=True, exist_ok=True)
+    results = []
+    for step in steps:
+        if not step.host:
+            results.append(run(step))
+            report(results[-1])
+    on_hosts = [step for step in steps if step.host]
+    if on_hosts:
+        for command in (["lab/engine.sh"], [sys.executable, "lab/images.py"]):
+            if subprocess.run(command, cwd=ROOT, check=False).returncode:
+                return 1
+    # The package runs in the place of a site, so it waits for them.
+    for group in ([step for step in on_hosts if step.name != "package"], [s for s in on_hosts if s.name == "package"]):
+        with ThreadPoolExecutor(HOSTS_AT_A_TIME) as pool:
+            for result in pool.map(run, group):
+                report(result)
+                results.append(result)
+    failed = sum(result.failed for result in results)
+    print(f"{sum(result.passed for result in results)} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
