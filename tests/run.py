@@ -123,7 +123,7 @@ def run(step: Step) -> Result:
                 failed += 1
         for command in step.commands if not failed else ():
             log.write(f"$ {' '.join(command)}\n")
-            environment = {**os.environ, **step.environment}
+            environment = {**os.environ, "RUFF_CACHE_DIR": str(ROOT / ".cache" / "ruff"), **step.environment}
             done = subprocess.run(
                 command,
                 cwd=ROOT / step.folder,
