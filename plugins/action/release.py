@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read a source directory on the controller for the module release, and send it as one archive where it is needed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.groundwork.django.plugins.plugin_utils import source_tree
+
+
+class ActionModule(ActionBase):
+    """Runs groundwork.django.release; steps that concern a directory source get its digest or its archive."""
+
+    TRANSFERS_FILES = True
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        args = dict(self._task.args)
+        source = args.get("source") or {}
+        if source.get("type") != "directory" or args.get("step") not in ("inspect", "fetch"):
+            return self._execute_module(module_name="groundwork.django.release", module_args=args, task_vars=task_vars)
+        root = self._absolute(str(source.get("path") or ""))
+        exclude = [str(pattern) for pattern in source.get("exclude") or []]
+        try:
+            digest = source_tree.digest(root, exclude)
+            args["source"] = {**source, "path": root, "digest": digest}
+            if args["step"] == "inspect":
+                return self._execute_module(
+                    module_name="groundwork.django.release", module_args=args, task_vars=task_vars
+                )
+            return self._send(root, exclude, args, task_vars)
+        except (source_tree.SourceError, OSError) as error:
+            return {**result, "failed": True, "changed": False, "msg": f"The source cannot be read: {error}"}
+
+    def _absolute(self, path: str) -> str:
+        """The path of the source; a relative one starts at the directory of the playbook."""
+        return os.path.normpath(os.path.join(self._loader.get_basedir(), os.path.expanduser(path)))
+
+    def _send(self, root: str, exclude: list[str], args: dict, task_vars: dict) -> dict:
+        """Make the archive, put it on the host, and have the module unpack it."""
+        with tempfile.TemporaryDirectory(prefix="groundwork-") as folder:
+            local = os.path.join(folder, "source.tar.gz")
+            source_tree.archive(root, exclude, local)
+            remote_folder = self._make_tmp_path()
+            try:
+                args["archive"] = self._transfer_file(
+                    local, self._connection._shell.join_path(remote_folder, "source.tar.gz")
+                )
+                self._fixup_perms2((remote_folder, args["archive"]))
+                return self._execute_module(
+                    module_name="groundwork.django.release", module_args=args, task_vars=task_vars
+                )
+            finally:
+                self._remove_tmp_path(remote_folder)
