@@ -14,12 +14,12 @@ from pathlib import Path
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as ansible_version
-
 from ansible_collections.groundwork.django.plugins.plugin_utils import site_rules, specs
 
 _ROLES = Path(__file__).resolve().parents[2] / "roles"
 _SETTINGS = "site_settings"
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ALIAS = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}\Z")
 _NOT_VALUES = frozenset({"hostvars", "vars", "groups", "ansible_facts"})
 _UNDEFINED = re.compile(r"'([A-Za-z_][A-Za-z0-9_.]*)' is undefined")
 
@@ -89,8 +89,10 @@ class RoleChecks:
     """The values of roles, worked out and checked against their argument specs and their rules."""
 
     def __init__(self, templar, task_vars: Mapping[str, object]):
-        self._templar = templar
         self._vars = task_vars
+        # what has been worked out replaces its template, so no template is rendered twice
+        self._known = dict(task_vars)
+        self._templar = templar.copy_with_new_env(available_variables=self._known)
         self._has_facts = bool((task_vars.get("ansible_facts") or {}).get("distribution"))
         self._specs: dict[str, Mapping[str, object]] = {}
         self._rules: list[tuple[str, Mapping[str, str]]] = []
@@ -114,19 +116,28 @@ class RoleChecks:
                     self.bad[name] = [f"{name} is not set: {specs.remedy_for(name, spec)}{self._similar(name)}."]
                 continue
             try:
-                value = self.values[name] = self._templar.template(self._vars[name])
+                value = self.values[name] = self._known[name] = self._value_of(self._vars[name])
             except AnsibleError as error:
                 self.bad[name] = self._template_problem(name, spec, error)
                 continue
-            found = list(specs.faults(name, spec, value))
-            if found:
-                self.bad[name] = found
+            if list(specs.faults(name, spec, value)):
+                self.bad[name] = list(specs.faults(name, spec, value, secret=self._is_secret(name, spec)))
+
+    def _value_of(self, raw: object) -> object:
+        """``raw`` worked out. What needs no template engine, the most of all values, does without its cost."""
+        if isinstance(raw, str):
+            if "{" not in raw:
+                return raw
+            alias = _ALIAS.match(raw)
+            if alias and alias.group(1) in self.values:
+                return self.values[alias.group(1)]
+        elif raw is None or isinstance(raw, (bool, int)):
+            return raw
+        return self._templar.template(raw)
 
     def problems(self) -> list[str]:
         """One sentence for each fault; what only follows from a fault already told is left out."""
-        sentences = [
-            text for name, texts in self.bad.items() if not self._follows_from_bad({name}) for text in texts
-        ]
+        sentences = [text for name, texts in self.bad.items() if not self._follows_from_bad({name}) for text in texts]
         sentences += [_missing_sentence(inner, name) for inner, name in self._missing.items() if inner not in self.bad]
         return sentences + list(self._rule_problems())
 
@@ -138,9 +149,9 @@ class RoleChecks:
             return []
         if self._needs_facts(error, {name}):
             return []
-        if "vault" in type(error).__name__.lower() or "Decryption failed" in str(error):
+        if "decrypt" in str(error).lower():
             return [f"{name} cannot be decrypted: give the vault password that it was encrypted with."]
-        if specs.is_secret(name, spec) or any(specs.is_secret(word) for word in self._origins({name})):
+        if self._is_secret(name, spec):
             return [f"{name} cannot be worked out from its template: look at the expression that it is set to."]
         reason = " ".join(str(error).split())
         return [f"{name} cannot be worked out from its template: {reason[:200].rstrip('.')}."]
@@ -162,6 +173,14 @@ class RoleChecks:
                 message = f'A rule of role {role} cannot be checked ({reason}): "{rule["that"]}".'
             if message is not None:
                 yield " ".join(str(message).split())
+
+    def _is_secret(self, name: str, spec: Mapping[str, object]) -> bool:
+        """Whether the value must not be shown: by its name or spec, or because it is made of a secret or a "
+        "vault's value."""
+        return specs.is_secret(name, spec) or any(
+            specs.is_secret(word) or word.startswith("vault_") or any(map(_is_encrypted, _leaves(self._vars.get(word))))
+            for word in self._origins({name}) - _NOT_VALUES
+        )
 
     def _needs_facts(self, error: Exception, words: set[str]) -> bool:
         """Whether an expression of ``words`` failed only because the host's facts are not there yet.
@@ -187,8 +206,10 @@ class RoleChecks:
     def _words(self, name: str) -> set[str]:
         """The names that occur in the raw value of variable ``name``, where that holds a template."""
         if name not in self._seen_words:
-            raw = str(self._vars[name]) if name in self._vars and name not in _NOT_VALUES else ""
-            self._seen_words[name] = set(_WORD.findall(raw)) if "{{" in raw or "{%" in raw else set()
+            raw = self._vars.get(name) if name not in _NOT_VALUES else None
+            self._seen_words[name] = {
+                word for text in _leaves(raw) if isinstance(text, str) and "{" in text for word in _WORD.findall(text)
+            }
         return self._seen_words[name]
 
     def _similar(self, name: str) -> str:
@@ -199,6 +220,23 @@ class RoleChecks:
         known = [key for key in self._vars if key.startswith(prefix) and key not in self._specs]
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
         return f"; {near[0]} is set, did you mean that" if near else ""
+
+
+def _leaves(raw: object) -> Iterator[object]:
+    """The scalars in a raw value, however deep."""
+    if isinstance(raw, Mapping):
+        for value in raw.values():
+            yield from _leaves(value)
+    elif isinstance(raw, (list, tuple)):
+        for value in raw:
+            yield from _leaves(value)
+    else:
+        yield raw
+
+
+def _is_encrypted(raw: object) -> bool:
+    """Whether a raw scalar is one that ansible-vault encrypted in place."""
+    return type(raw).__name__ in ("EncryptedString", "AnsibleVaultEncryptedUnicode")
 
 
 def _check_site_values(checks: RoleChecks) -> None:

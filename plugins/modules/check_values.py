@@ -10,13 +10,18 @@ version_added: "0.1.0"
 author:
   - groundwork.django maintainers (@groundwork-django)
 description:
-  - Checks every variable of the named roles against the role's C(meta/argument_specs.yml) and says what is wrong with each
-    in one sentence that names the variable, the value and the remedy. All problems are told at once.
+  - Checks every variable of the named roles against the role's C(meta/argument_specs.yml) and says what is wrong with
+    each in one sentence that names the variable, the value and the remedy. All problems are told at once, each of them
+    at its origin, not again at the variables that take their value from it.
   - It checks that required values are set, types, choices, nested options, and what the suffix of the name promises,
     for example that C(nginx_https_port) is a port and C(groundwork_site_domains) a list of host names.
-  - It then checks the role's own rules, the list C(__<role>_rules) in its C(vars/main.yml), and, for roles that depend on
-    C(site_settings), the rules about a whole site, such as that no two sites have one domain.
-  - It runs on the controller, makes no connection, and never shows the value of a secret.
+  - It then checks the role's own rules, the list C(__<role>_rules) in its C(vars/main.yml), and, for roles that depend
+    on C(site_settings), the rules about a whole site, such as that no two sites have one domain, and about the host,
+    where its facts are known.
+  - It runs on the controller, makes no connection, and never shows the value of a secret, that is one whose name ends
+    with C(_password), C(_secret), C(_token) or C(_key), which ansible-vault encrypted, or which is made of such a one.
+  - Text in place of a list, a mapping or a boolean is refused, though Ansible's own check would convert it, because
+    roles use the value as it was written.
 options:
   roles:
     description:

@@ -35,8 +35,21 @@ _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._~:=<>!,*/\[\]-]*\Z")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z", re.IGNORECASE)
 
 _SHORTHANDS = frozenset(
-    "minutely hourly daily weekly monthly quarterly semiannually yearly annually biannually bi-annually "
-    "semi-annually anually".split()
+    [
+        "minutely",
+        "hourly",
+        "daily",
+        "weekly",
+        "monthly",
+        "quarterly",
+        "semiannually",
+        "yearly",
+        "annually",
+        "biannually",
+        "bi-annually",
+        "semi-annually",
+        "anually",
+    ]
 )
 _DAY = r"(?:mon(?:day)?|tue(?:s(?:day)?)?|wed(?:nesday)?|thu(?:r(?:s(?:day)?)?)?|fri(?:day)?|sat(?:urday)?|sun(?:day)?)"
 _DAYS = re.compile(rf"{_DAY}(?:(?:\.\.|-){_DAY})?(?:,{_DAY}(?:(?:\.\.|-){_DAY})?)*,?\Z", re.IGNORECASE)
@@ -261,7 +274,7 @@ def _calendar_time(text: str) -> bool:
     parts = text.split(":")
     if len(parts) not in (2, 3):
         return False
-    return all(_within(part, 0, high) for part, high in zip(parts, (23, 59, 59)))
+    return all(_within(part, 0, high) for part, high in zip(parts, (23, 59, 59), strict=False))
 
 
 #: suffix of the name -> (the types of the spec it speaks about, the check of one value)

@@ -13,11 +13,88 @@ SUPPORTED_SYSTEMS = {"Ubuntu": ("22.04", "24.04", "26.04"), "Debian": ("12", "13
 
 #: Names that the system, its packages or this collection use for a user, a unit or a directory in /var/lib or /srv.
 RESERVED_NAMES = frozenset(
-    "root daemon bin sys sync games man lp mail news uucp proxy www_data backup backups list irc gnats nobody messagebus "
-    "systemd syslog sshd ssh sudo adm staff users admin ubuntu debian postgres postgresql pgbouncer redis nginx apache "
-    "gunicorn django python certbot letsencrypt acme fail2ban ufw logrotate cron at dbus apt dpkg polkit chrony ntp "
-    "groundwork ansible tftp ftp http https private misc git snap docker containerd lxd vagrant template0 template1 "
-    "prometheus grafana node_exporter monitoring default upstream localhost static media current".split()
+    [
+        "root",
+        "daemon",
+        "bin",
+        "sys",
+        "sync",
+        "games",
+        "man",
+        "lp",
+        "mail",
+        "news",
+        "uucp",
+        "proxy",
+        "www_data",
+        "backup",
+        "backups",
+        "list",
+        "irc",
+        "gnats",
+        "nobody",
+        "messagebus",
+        "systemd",
+        "syslog",
+        "sshd",
+        "ssh",
+        "sudo",
+        "adm",
+        "staff",
+        "users",
+        "admin",
+        "ubuntu",
+        "debian",
+        "postgres",
+        "postgresql",
+        "pgbouncer",
+        "redis",
+        "nginx",
+        "apache",
+        "gunicorn",
+        "django",
+        "python",
+        "certbot",
+        "letsencrypt",
+        "acme",
+        "fail2ban",
+        "ufw",
+        "logrotate",
+        "cron",
+        "at",
+        "dbus",
+        "apt",
+        "dpkg",
+        "polkit",
+        "chrony",
+        "ntp",
+        "groundwork",
+        "ansible",
+        "tftp",
+        "ftp",
+        "http",
+        "https",
+        "private",
+        "misc",
+        "git",
+        "snap",
+        "docker",
+        "containerd",
+        "lxd",
+        "vagrant",
+        "template0",
+        "template1",
+        "prometheus",
+        "grafana",
+        "node_exporter",
+        "monitoring",
+        "default",
+        "upstream",
+        "localhost",
+        "static",
+        "media",
+        "current",
+    ]
 )
 
 _SITE_NAME = re.compile(r"[a-z][a-z0-9_]{1,30}\Z")
@@ -69,7 +146,8 @@ def site_name_faults(name: str) -> Iterator[str]:
     """Sentences about groundwork_site_name, from which a user, units, a database and directories take their names."""
     if not _SITE_NAME.match(name):
         yield (
-            f'groundwork_site_name is "{name[:60]}", which cannot name a user, a database and directories: write 2 to 31 '
+            f'groundwork_site_name is "{name[:60]}", which cannot name a user, a database and directories: write '
+            f"2 to 31 "
             "lower-case letters, digits and underscores, with a letter first."
         )
     elif name in RESERVED_NAMES or name.startswith(("pg_", "systemd_", "_")):
@@ -89,7 +167,8 @@ def domain_faults(domains: Sequence[str], tls_mode: str) -> Iterator[str]:
         seen.add(folded)
         if tls_mode == "acme" and "." not in folded:
             yield (
-                f'groundwork_site_domains has "{folded}", for which no ACME server issues a certificate: write the full '
+                f'groundwork_site_domains has "{folded}", for which no ACME server issues a certificate: write '
+                f"the full "
                 "name, or set groundwork_tls_mode to selfsigned or provided."
             )
 
@@ -131,6 +210,7 @@ def database_faults(host: str, password: object) -> Iterator[str]:
     """A sentence when the database is on another host and there is no password to reach it with."""
     if host and not password:
         yield (
-            f'groundwork_database_password is not set, but groundwork_database_host is "{host}": put the password into the '
+            f'groundwork_database_password is not set, but groundwork_database_host is "{host}": put the password '
+            f"into the "
             "vault.yml of the environment, in group_vars."
         )

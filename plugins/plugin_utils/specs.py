@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
-
 from ansible_collections.groundwork.django.plugins.plugin_utils.kinds import kind_of
 
 Options = Mapping[str, Mapping[str, object]]
@@ -51,10 +50,8 @@ def is_secret(name: str, spec: Mapping[str, object] | None = None) -> bool:
     return bool(_SECRET.search(name)) and not _PUBLIC.search(name)
 
 
-def shown(value: object, secret: bool = False) -> str:
-    """``value`` as a sentence shows it: short, on one line, without the password of a URL; ``secret`` shows nothing."""
-    if secret:
-        return "a value that is not shown"
+def shown(value: object) -> str:
+    """``value`` as a sentence shows it: short, on one line, without the password of a URL."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
@@ -71,8 +68,10 @@ def shown(value: object, secret: bool = False) -> str:
 
 def is_empty(value: object) -> bool:
     """Whether ``value`` counts as not given: null, blank text, an empty list or mapping."""
-    return value is None or (isinstance(value, str) and not value.strip()) or (
-        isinstance(value, (list, tuple, Mapping)) and not value
+    return (
+        value is None
+        or (isinstance(value, str) and not value.strip())
+        or (isinstance(value, (list, tuple, Mapping)) and not value)
     )
 
 
@@ -94,15 +93,15 @@ def faults(name: str, spec: Mapping[str, object], value: object, secret: bool = 
     type_name = str(spec.get("type") or "str")
     if not _is_of(type_name, value):
         what, remedy = _TYPES[type_name]
-        yield f"{name} is {shown(value, secret)}, which is not {what}: {remedy}."
+        yield _wrong(name, value, secret, what, remedy)
         return
     if type_name == "list":
-        yield from _list_faults(name, key, spec, value, secret)
+        yield from _list_faults(name, spec, value, secret)
         return
     choices = spec.get("choices")
-    if choices and value not in choices:
+    if choices and value not in choices and str(value) not in map(str, choices):
         listed = ", ".join(str(choice) for choice in choices)
-        yield f"{name} is {shown(value, secret)}, which is not one of its choices: write one of {listed}."
+        yield _wrong(name, value, secret, "one of its choices", f"write one of {listed}")
         return
     if type_name == "dict":
         if spec.get("options"):
@@ -111,7 +110,7 @@ def faults(name: str, spec: Mapping[str, object], value: object, secret: bool = 
     if value == "" or not (check := kind_of(key, type_name)):
         return
     if fault := check(value):
-        yield f"{name} is {shown(value, secret)}, which is not {fault.what}: {fault.remedy}."
+        yield _wrong(name, value, secret, fault.what, fault.remedy)
 
 
 def remedy_for(name: str, spec: Mapping[str, object]) -> str:
@@ -125,9 +124,14 @@ def remedy_for(name: str, spec: Mapping[str, object]) -> str:
     return f"set it in group_vars ({first[0].lower()}{first[1:]})" if first else "set it in group_vars"
 
 
-def _list_faults(
-    name: str, key: str, spec: Mapping[str, object], value: list, secret: bool
-) -> Iterator[str]:
+def _wrong(name: str, value: object, secret: bool, what: str, remedy: str) -> str:
+    """The sentence about a value that is not ``what`` it should be."""
+    if secret:
+        return f"{name} is not {what} (its value is not shown): {remedy}."
+    return f"{name} is {shown(value)}, which is not {what}: {remedy}."
+
+
+def _list_faults(name: str, spec: Mapping[str, object], value: list, secret: bool) -> Iterator[str]:
     """The faults of each element of a list; choices and kinds speak about the elements."""
     element = {"type": spec.get("elements") or "raw"}
     for inherited in ("choices", "options"):

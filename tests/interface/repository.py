@@ -47,7 +47,12 @@ def tracked_files() -> tuple[Path, ...]:
     """The text files that git tracks or is about to, without links."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, check=True, text=True,
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
     ).stdout.split("\0")
     paths = (ROOT / name for name in listed if name)
-    return tuple(path for path in paths if path.is_file() and not path.is_symlink() and b"\0" not in path.read_bytes()[:4096])
+    return tuple(
+        path for path in paths if path.is_file() and not path.is_symlink() and b"\0" not in path.read_bytes()[:4096]
+    )

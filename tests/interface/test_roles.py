@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -25,10 +26,53 @@ ASKED_BY_TASKS = "groundwork_one_apt_transaction"
 NO_COMMENTS = (".html.j2", ".json.j2", ".fact.j2")
 #: keywords of a task; every other key is the module it runs
 KEYWORDS = frozenset(
-    "name action any_errors_fatal args async become become_exe become_flags become_method become_user block rescue always "
-    "changed_when check_mode collections connection debugger delay delegate_facts delegate_to diff environment failed_when "
-    "ignore_errors ignore_unreachable listen local_action loop loop_control module_defaults no_log notify poll port register "
-    "remote_user retries run_once tags throttle timeout until vars when".split()
+    [
+        "name",
+        "action",
+        "any_errors_fatal",
+        "args",
+        "async",
+        "become",
+        "become_exe",
+        "become_flags",
+        "become_method",
+        "become_user",
+        "block",
+        "rescue",
+        "always",
+        "changed_when",
+        "check_mode",
+        "collections",
+        "connection",
+        "debugger",
+        "delay",
+        "delegate_facts",
+        "delegate_to",
+        "diff",
+        "environment",
+        "failed_when",
+        "ignore_errors",
+        "ignore_unreachable",
+        "listen",
+        "local_action",
+        "loop",
+        "loop_control",
+        "module_defaults",
+        "no_log",
+        "notify",
+        "poll",
+        "port",
+        "register",
+        "remote_user",
+        "retries",
+        "run_once",
+        "tags",
+        "throttle",
+        "timeout",
+        "until",
+        "vars",
+        "when",
+    ]
 )
 
 
@@ -104,7 +148,8 @@ def test_required_options_have_no_default_and_stand_commented_in_the_defaults(ro
 def test_every_default_has_a_comment_above_it(role):
     lines = (role / "defaults" / "main.yml").read_text(encoding="utf-8").splitlines()
     bare = [
-        line for above, line in zip(["", *lines], lines)
+        line
+        for above, line in itertools.pairwise(["", *lines])
         if re.match(r"[a-z][a-z0-9_]*:", line) and not above.startswith("# ")
     ]
     assert bare == []
@@ -137,7 +182,10 @@ def test_readme_has_the_same_sections_in_every_role(role):
 @each_role
 def test_readme_has_the_variables_of_the_spec(role):
     check = subprocess.run(
-        [sys.executable, ROOT / "tools" / "role_docs.py", "--check", role.name], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "tools" / "role_docs.py", "--check", role.name],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert check.returncode == 0, check.stderr
 
@@ -193,7 +241,10 @@ def test_modules_are_named_in_full(role):
 @each_working_role
 def test_every_task_has_a_name(role):
     unnamed = [
-        (path.name, task) for path in task_files(role) for task in tasks_in(path) if not task.get("name") and "block" not in task
+        (path.name, task)
+        for path in task_files(role)
+        for task in tasks_in(path)
+        if not task.get("name") and "block" not in task
     ]
     assert unnamed == []
 
@@ -212,8 +263,13 @@ def test_vocabulary_is_used_in_defaults_only(role):
 
 @each_role
 def test_every_public_variable_is_used(role):
-    places = [*task_files(role), *template_files(role), *(role / "vars").glob("*.yml"), *(ROOT / "playbooks").glob("*.yml")]
-    places += (role.parent.glob("*/defaults/main.yml") if role.name == SETTINGS else [role / "defaults" / "main.yml"])
+    places = [
+        *task_files(role),
+        *template_files(role),
+        *(role / "vars").glob("*.yml"),
+        *(ROOT / "playbooks").glob("*.yml"),
+    ]
+    places += role.parent.glob("*/defaults/main.yml") if role.name == SETTINGS else [role / "defaults" / "main.yml"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in places)
     unused = [name for name in options(role) if not re.search(rf"\b{name}\b(?!:)", re.sub(r"(?m)^#.*$", "", text))]
     assert unused == []

@@ -18,7 +18,11 @@ def tags_of_the_play() -> set[str]:
     """The tags that `ansible-playbook site.yml --list-tags` names."""
     listed = subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "site.yml", "--list-tags"],
-        cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, check=False,
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert listed.returncode == 0, listed.stderr
     found = set()

@@ -25,9 +25,12 @@ GOOD = {
     "gunicorn_app_source": {"type": "directory", "path": str(ROOT / "app")},
     "gunicorn_app_settings_module": "config.settings",
 }
+PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 ELSEWHERE = {"groundwork_database_host": "db.example.org", "postgres_client_networks": ["192.0.2.0/24"]}
 #: what may run under `--tags validate`: nothing that could change a host
-HARMLESS = re.compile(r"check the values|gather the facts|gathering facts|check that the host suits|validating arguments", re.I)
+HARMLESS = re.compile(
+    r"check the values|gather the facts|gathering facts|check that the host suits|validating arguments", re.I
+)
 WRAPPER = """#!{python}
 import re, subprocess, sys
 run = subprocess.run([{python!r}, *sys.argv[1:]], stdin=sys.stdin, stdout=subprocess.PIPE, text=True)
@@ -55,7 +58,7 @@ class Run:
 def validate(tmp_path):
     """A function that runs the play for values of one host, or for the hosts of a whole inventory."""
 
-    def run(values=None, hosts=None, facts=None, playbook=Path(sys.executable).with_name("ansible-playbook"), arguments=()):
+    def run(values=None, hosts=None, facts=None, playbook=PLAYBOOK, arguments=()):
         told = {"distribution": "Debian", "distribution_version": "13.1", **(facts or {})}
         wrapper = tmp_path / "python"
         wrapper.write_text(
@@ -86,7 +89,9 @@ def validate(tmp_path):
             "ANSIBLE_REMOTE_TEMP": str(tmp_path / "remote"),
         }
         command = [playbook, "-i", tmp_path / "hosts.yml", "site.yml", "--tags", "validate", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
         return Run(done)
 
     return run
@@ -104,18 +109,21 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
     [
         pytest.param(
             {"groundwork_site_domains": ["https://forge.example.org"]},
-            'groundwork_site_domains[0] is "https://forge.example.org", which is not a host name: leave out "https://".',
+            'groundwork_site_domains[0] is "https://forge.example.org", which is not a host name: leave out '
+            '"https://".',
             id="malformed domain",
         ),
         pytest.param(
             {**ELSEWHERE, "groundwork_database_password": "{{ vault_database_password }}"},
-            "groundwork_database_password needs vault_database_password, which is not defined: put it into the vault.yml of "
+            "groundwork_database_password needs vault_database_password, which is not defined: put it into the "
+            "vault.yml of "
             "the environment, in group_vars.",
             id="missing secret",
         ),
         pytest.param(
             ELSEWHERE,
-            'groundwork_database_password is not set, but groundwork_database_host is "db.example.org": put the password into '
+            'groundwork_database_password is not set, but groundwork_database_host is "db.example.org": put the '
+            "password into "
             "the vault.yml of the environment, in group_vars.",
             id="empty secret",
         ),
@@ -136,12 +144,14 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
         ),
         pytest.param(
             {"groundwork_site_name": "postgres"},
-            'groundwork_site_name is "postgres", a name that the system uses itself: choose another one, like "postgres_site".',
+            'groundwork_site_name is "postgres", a name that the system uses itself: choose another one, like '
+            '"postgres_site".',
             id="reserved name",
         ),
         pytest.param(
             {"groundwork_tls_mode": "none"},
-            'groundwork_tls_mode is "none", which is not one of its choices: write one of acme, provided, selfsigned, external.',
+            'groundwork_tls_mode is "none", which is not one of its choices: write one of acme, provided, '
+            "selfsigned, external.",
             id="unknown choice",
         ),
     ],
@@ -192,7 +202,7 @@ def test_unsupported_system(validate):
 def test_secret_is_not_shown_however_wrong_it_is(validate):
     run = validate({"groundwork_database_password": ["sentinel-value"]}, arguments=["-vvv", "--diff"])
     assert run.status != 0
-    assert "groundwork_database_password is a value that is not shown, which is not text" in run.output
+    assert "groundwork_database_password is not text (its value is not shown)" in run.output
     assert "sentinel-value" not in run.output
 
 

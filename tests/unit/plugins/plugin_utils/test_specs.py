@@ -116,12 +116,15 @@ def test_nested_options_are_named_by_their_path():
     ]
     assert sentences("base_admin_users", USERS, value) == [
         "base_admin_users[1].name is not set: set it in group_vars (login name).",
-        'base_admin_users[1].ssh_keys is "ssh-ed25519 AAAA", which is not a list: write one item for each line, each after a hyphen.',
+        'base_admin_users[1].ssh_keys is "ssh-ed25519 AAAA", which is not a list: write one item for each line, '
+        "each after a hyphen.",
         "base_admin_users[2].shell is not known: its keys are name, ssh_keys, group, state, quota_megabytes, password.",
-        'base_admin_users[2].group is "Wheel", which is not a Linux user or group name: use at most 31 lower-case letters, '
+        'base_admin_users[2].group is "Wheel", which is not a Linux user or group name: use at most 31 '
+        "lower-case letters, "
         "digits, hyphens and underscores, with a letter first.",
         'base_admin_users[2].state is "gone", which is not one of its choices: write one of present, absent.',
-        "base_admin_users[2].quota_megabytes is -1, which is not a whole number of zero or more: write only the number, "
+        "base_admin_users[2].quota_megabytes is -1, which is not a whole number of zero or more: write only the "
+        "number, "
         "the name has the unit.",
         'base_admin_users[3] is "carol", which is not a mapping: write one key and value for each line.',
     ]
@@ -185,5 +188,5 @@ def test_options_are_loaded_in_their_order(tmp_path):
 def test_spec_without_a_main_entry_point_is_refused(tmp_path):
     (tmp_path / "meta").mkdir()
     (tmp_path / "meta" / "argument_specs.yml").write_text("argument_specs: {}", encoding="utf-8")
-    with pytest.raises(ValueError, match="has no argument_specs.main"):
+    with pytest.raises(ValueError, match=r"has no argument_specs\.main"):
         specs.load_options(tmp_path)
