@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import fnmatch
 import json
 import os
+import pwd
 import re
+import time
 import zlib
 
-from ansible._internal._templating import _template_vars
+from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -64,6 +67,31 @@ def attributes_of(path: str, entries: list[dict]) -> dict:
         if fnmatch.fnmatchcase(path, entry["path"]):
             result.update({key: value for key, value in entry.items() if key != "path"})
     return result
+
+
+def variables_of(source: str, full: str, path: str) -> dict[str, object]:
+    """The variables that ansible.builtin.template offers to a template; its own function for it is internal."""
+    info = os.stat(full)
+    try:
+        owner: str | int = pwd.getpwuid(info.st_uid).pw_name
+    except KeyError:
+        owner = info.st_uid
+    return {
+        "template_host": os.uname().nodename,
+        "template_path": source,
+        "template_mtime": datetime.datetime.fromtimestamp(info.st_mtime),
+        "template_uid": owner,
+        "template_run_date": datetime.datetime.now(),
+        "template_destpath": path,
+        "template_fullpath": full,
+    }
+
+
+def managed_text(full: str) -> str:
+    """The variable ansible_managed as the setting of the same name forms it."""
+    form = constants.config.get_config_value("DEFAULT_MANAGED_STR")
+    text = form.format(host="{{ template_host }}", uid="{{ template_uid }}", file="{{ template_path }}")
+    return trust_as_template(time.strftime(text, time.localtime(os.stat(full).st_mtime)))
 
 
 class ActionModule(ActionBase):
@@ -213,14 +241,9 @@ class ActionModule(ActionBase):
                     return stream.read()
             folder = os.path.dirname(full)
             variables = dict(task_vars)
-            variables.update(
-                _template_vars.generate_ansible_template_vars(
-                    path=source,
-                    fullpath=full,
-                    dest_path=path,
-                    include_ansible_managed="ansible_managed" not in variables,
-                )
-            )
+            variables.update(variables_of(source, full, path))
+            if "ansible_managed" not in variables:
+                variables["ansible_managed"] = managed_text(full)
             templar = templars.get(folder)
             if templar is None:
                 search = []

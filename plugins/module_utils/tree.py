@@ -193,7 +193,7 @@ def _stage(changes: list[Change], stages: dict[str, str], parent: str | None) ->
         if directory not in stages:
             stages[directory] = fs.make_stage(parent or directory)
         change.staged = os.path.join(stages[directory], os.path.basename(change.path))
-        if parent:
+        if change.uid is None or change.gid is None:
             fs.write_new(change.staged, change.content, os.geteuid(), os.getegid(), 0o600)
         else:
             fs.write_new(change.staged, change.content, change.uid, change.gid, change.mode)
@@ -289,6 +289,7 @@ def _check_only(changes: list[Change], warnings: list[str]) -> None:
         return
     stages: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="groundwork-check-") as parent:
+        os.chmod(parent, 0o755)
         _stage(changes, stages, parent)
         for change in changes:
             _validate(change, True, warnings)
