@@ -11,9 +11,8 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 answers() { docker info >/dev/null 2>&1; }
 
 missing_packages() {
-  command -v docker >/dev/null || echo docker.io
+  answers || { command -v docker && command -v dockerd; } >/dev/null || echo docker.io apparmor
   command -v mmdebstrap >/dev/null || echo mmdebstrap
-  command -v curl >/dev/null || echo curl
   command -v ssh >/dev/null || echo openssh-client
   [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
 }
@@ -31,6 +30,8 @@ install_packages() {
   agreed "$@"
   say "installing $*"
   as_root apt-get update -qq >"$log_directory/apt.log" 2>&1 || die "apt-get update failed, see $log_directory/apt.log"
+  # Newer releases have the client in a package of its own.
+  if [[ " $* " == *" docker.io "* ]] && apt-cache show docker-cli >/dev/null 2>&1; then set -- "$@" docker-cli; fi
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" \
     >>"$log_directory/apt.log" 2>&1 || die "the installation failed, see $log_directory/apt.log"
 }
@@ -52,7 +53,7 @@ start_engine() {
 main() {
   mkdir -p "$log_directory"
   local packages
-  mapfile -t packages < <(missing_packages)
+  read -r -d '' -a packages < <(missing_packages && printf '\0')
   [ ${#packages[@]} = 0 ] || install_packages "${packages[@]}"
   answers || start_engine
   say "container engine $(docker version --format '{{.Server.Version}}') answers"
