@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Write the table of variables into each role's README, from its meta/argument_specs.yml.
+"""Write the tables of variables from the roles' meta/argument_specs.yml: into each README, and docs/variables.md.
 
-    tools/role_docs.py            write the tables that are not up to date
-    tools/role_docs.py --check    write nothing; name the READMEs that are not up to date, and exit 1
+    tools/role_docs.py            write what is not up to date
+    tools/role_docs.py --check    write nothing; name the files that are not up to date, and exit 1
 
-The table stands between the lines `<!-- variables: begin -->` and `<!-- variables: end -->`.
+In a README the table stands between the lines `<!-- variables: begin -->` and `<!-- variables: end -->`. The page
+docs/variables.md is written whole, when no roles are named.
 """
 
 from __future__ import annotations
@@ -17,7 +18,20 @@ from pathlib import Path
 
 import yaml
 
-ROLES = Path(__file__).resolve().parents[1] / "roles"
+ROOT = Path(__file__).resolve().parents[1]
+ROLES = ROOT / "roles"
+PAGE = ROOT / "docs" / "variables.md"
+#: the order of the page: the vocabulary first, then as in playbooks/site.yml; roles not listed come last, by name
+ORDER = (
+    *("site_settings", "base", "sshd", "postgres", "nginx", "gunicorn_app"),
+    *("certbot", "backups", "logrotate", "fail2ban", "ufw"),
+)
+INTRODUCTION = """\
+# Variables
+
+Every variable of every role, written by `tools/role_docs.py` from the roles' `meta/argument_specs.yml`. Set them in the
+`group_vars` of an environment. Most sites need only the ones that are **required**.
+"""
 BEGIN = "<!-- variables: begin -->"
 END = "<!-- variables: end -->"
 LONGEST_DEFAULT = 60
@@ -44,6 +58,17 @@ def with_table(readme: str, options: Mapping[str, Mapping[str, object]]) -> str:
     if not begin or not end:
         raise ValueError(f"it has no lines {BEGIN} and {END}")
     return f"{head}{BEGIN}\n{table(options)}{END}{tail}"
+
+
+def page(roles: list[Path]) -> str:
+    """The text of docs/variables.md: one table for each role."""
+    order = {name: place for place, name in enumerate(ORDER)}
+    parts = [INTRODUCTION]
+    for role in sorted(roles, key=lambda role: (order.get(role.name, len(order)), role.name)):
+        heading = f"## [{role.name}](../roles/{role.name}/README.md)"
+        text = table(options_of(role)).replace("](defaults/main.yml)", f"](../roles/{role.name}/defaults/main.yml)")
+        parts.append(f"{heading}\n\n{text}")
+    return "\n".join(parts)
 
 
 def _rows(options: Mapping[str, Mapping[str, object]], prefix: str = "") -> Iterator[str]:
@@ -101,27 +126,27 @@ def main() -> int:
     parser.add_argument("roles", nargs="*", help="names of roles (default: all)")
     arguments = parser.parse_args()
 
-    failed = False
-    for role in sorted(path.parents[1] for path in ROLES.glob("*/meta/argument_specs.yml")):
+    roles = sorted(path.parents[1] for path in ROLES.glob("*/meta/argument_specs.yml"))
+    stale: list[str] = []
+    wanted: dict[Path, str] = {} if arguments.roles else {PAGE: page(roles)}
+    for role in roles:
         if arguments.roles and role.name not in arguments.roles:
             continue
         readme = role / "README.md"
         try:
-            text = readme.read_text(encoding="utf-8")
-            fresh = with_table(text, options_of(role))
+            wanted[readme] = with_table(readme.read_text(encoding="utf-8"), options_of(role))
         except (FileNotFoundError, ValueError) as error:
-            print(f"roles/{role.name}/README.md: {error}", file=sys.stderr)
-            failed = True
-            continue
-        if fresh == text:
+            stale.append(f"{readme.relative_to(ROOT)}: {error}")
+    for path, text in wanted.items():
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
         if arguments.check:
-            print(f"roles/{role.name}/README.md is not up to date: run tools/role_docs.py", file=sys.stderr)
-            failed = True
+            stale.append(f"{path.relative_to(ROOT)} is not up to date: run tools/role_docs.py")
         else:
-            readme.write_text(fresh, encoding="utf-8")
-            print(f"roles/{role.name}/README.md written")
-    return 1 if failed else 0
+            path.write_text(text, encoding="utf-8")
+            print(f"{path.relative_to(ROOT)} written")
+    print(*stale, sep="\n", end="\n" if stale else "", file=sys.stderr)
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ _DURATION = re.compile(rf"(?:-1|[0-9]+|{_SPAN}(?: ?{_SPAN})*)\Z")
 _CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]\Z")
 _EMAIL_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._~:=<>!,*/\[\]-]*\Z")
+_SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:(?!//)\S+\Z")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z", re.IGNORECASE)
 
 _SHORTHANDS = frozenset(
@@ -116,9 +117,11 @@ def email(value: object) -> Fault | None:
 
 
 def url(value: object) -> Fault | None:
-    """An absolute URL with a scheme and a host, or a socket path after ``unix://``, ``file://`` and the like."""
+    """An absolute URL with scheme and host, a path after ``unix://`` or ``file://``, or git's ``user@host:path``."""
     what = "a URL"
     text = str(value)
+    if _SCP.match(text):
+        return None
     if re.search(r"\s", text):
         return Fault(what, "take out the white space")
     try:
@@ -304,9 +307,11 @@ def kind_of(name: str, type_name: str) -> Check | None:
 
     ``name`` is a variable or the key of a nested option; its longest known suffix counts. ``type_name`` is the spec's
     type of the value (of the elements, for a list); a ``path`` is absolute whatever its name. Returns None where the
-    name promises nothing about that type.
+    name promises nothing about that type. A key named just ``path`` may be a path in a URL or on the controller.
     """
     words = name.split("_")
+    if type_name == "str" and name in ("directory", "file", "path"):
+        return None
     for start in range(len(words)):
         found = KINDS.get("_".join(words[start:]))
         if found:

@@ -121,7 +121,9 @@ def remedy_for(name: str, spec: Mapping[str, object]) -> str:
     if isinstance(description, (list, tuple)):
         description = description[0] if description else ""
     first = re.split(r"(?<=[.;:])\s", " ".join(str(description).split()), maxsplit=1)[0].rstrip(".;:")
-    return f"set it in group_vars ({first[0].lower()}{first[1:]})" if first else "set it in group_vars"
+    if first[:2].istitle():
+        first = first[0].lower() + first[1:]
+    return f"set it in group_vars ({first})" if first else "set it in group_vars"
 
 
 def _wrong(name: str, value: object, secret: bool, what: str, remedy: str) -> str:

@@ -190,6 +190,13 @@ def test_readme_has_the_variables_of_the_spec(role):
     assert check.returncode == 0, check.stderr
 
 
+def test_page_of_all_variables_is_up_to_date():
+    check = subprocess.run(
+        [sys.executable, ROOT / "tools" / "role_docs.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert "docs/variables.md" not in check.stderr
+
+
 @each_role
 def test_role_depends_on_the_vocabulary_only(role):
     wanted = [] if role.name == SETTINGS else [{"role": "groundwork.django.site_settings"}]

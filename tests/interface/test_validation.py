@@ -24,6 +24,7 @@ GOOD = {
     "groundwork_tls_mode": "selfsigned",
     "gunicorn_app_source": {"type": "directory", "path": str(ROOT / "app")},
     "gunicorn_app_settings_module": "config.settings",
+    "gunicorn_app_wsgi": "config.wsgi:application",
 }
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 ELSEWHERE = {"groundwork_database_host": "db.example.org", "postgres_client_networks": ["192.0.2.0/24"]}

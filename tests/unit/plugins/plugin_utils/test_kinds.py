@@ -28,6 +28,8 @@ GOOD = {
         "postgresql://%2Fvar%2Frun%2Fpostgresql/forge",
         "postgresql://forge:p%2Fq@db.example.org:5432/forge?sslmode=require",
         "ssh://git@example.org/forge.git",
+        "git@example.org:team/forge.git",
+        "file:///srv/forge.git",
     ],
     kinds.url_path: ["/static/", "/a/b-c/", "https://cdn.example.org/static/"],
     kinds.network: ["192.0.2.1", "192.0.2.0/24", "2001:db8::/32", "::1", "0.0.0.0/0"],
@@ -168,6 +170,9 @@ def test_remedy_of_a_network_names_the_network():
         ("base_admin_users", "dict", None),
         ("nginx_passport", "int", None),
         ("groundwork_acme_webroot", "path", kinds.absolute_path),
+        ("certbot_ca_bundle_file", "str", kinds.absolute_path),
+        ("path", "path", kinds.absolute_path),
+        ("path", "str", None),
         ("nginx_enabled", "bool", None),
     ],
 )
