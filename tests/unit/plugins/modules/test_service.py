@@ -1,4 +1,4 @@
-"""What the service module decides, with a systemctl that is made up; molecule runs it on a real one."""
+"""What the service module decides, with a systemctl that is made up, on real files."""
 
 import os
 import time
@@ -40,7 +40,7 @@ class Systemd:
     def begin(self, name: str) -> None:
         """Make a unit active, with an invocation of its own, from now on."""
         self.count += 1
-        ticks = str(int(time.clock_gettime(time.CLOCK_MONOTONIC) * 1_000_000))
+        ticks = str(int(time.clock_gettime(time.CLOCK_BOOTTIME) * 1_000_000))
         state = "failed" if name in self.dies else "active"
         state = "inactive" if self.units[name]["Type"] == "oneshot" and state == "active" else state
         self.units[name].update(
