@@ -1,0 +1,151 @@
+"""The promises of the role's README, on a real server."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def version(host):
+    """Major version of the only cluster."""
+    return host.check_output("ls /etc/postgresql").strip()
+
+
+@pytest.fixture
+def converge():
+    """Function that applies the role once more with further values, and returns the finished process."""
+
+    def run(**values):
+        playbook = Path(__file__).parents[2] / "shared" / "converge.yml"
+        inventory = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
+        command = ["ansible-playbook", "--inventory", inventory, "--extra-vars", json.dumps(values), playbook]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture
+def sql(host):
+    """Function that runs one statement as a user of the system and returns what it prints."""
+
+    def run(statement, user="postgres", database="postgres", check=True):
+        as_user = f"setpriv --reuid={user} --regid={user} --init-groups"
+        done = host.run(f"{as_user} psql -XAtq -v ON_ERROR_STOP=1 -d {database} -c %s", statement)
+        assert done.rc == 0 or not check, done.stderr
+        return done.stdout.strip() if check else done
+
+    return run
+
+
+@pytest.fixture
+def site_user(host):
+    """The system user of the site, as the role gunicorn_app makes it."""
+    host.run("id forge >/dev/null 2>&1 || useradd --system --user-group --shell /usr/sbin/nologin forge")
+    return "forge"
+
+
+def test_the_server_runs_with_the_configuration_on_disk(host, sql, version):
+    assert host.service(f"postgresql@{version}-main").is_running
+    assert host.service(f"postgresql@{version}-main").is_enabled
+    assert sql("SELECT count(*) FROM pg_settings WHERE pending_restart") == "0"
+    assert sql("SELECT count(*) FROM pg_file_settings WHERE error IS NOT NULL") == "0"
+    assert sql("SELECT count(*) FROM pg_hba_file_rules WHERE error IS NOT NULL") == "0"
+
+
+def test_nobody_can_knock_from_outside(host):
+    assert not [socket for socket in host.socket.get_listening_sockets() if socket.endswith(":5432")]
+    assert host.file("/var/run/postgresql/.s.PGSQL.5432").is_socket
+
+
+def test_data_checksums_are_on(sql):
+    assert sql("SHOW data_checksums") == "on"
+
+
+def test_the_server_is_sized_for_its_host(host, sql):
+    memory = int(re.search(r"MemTotal:\s+(\d+)", host.file("/proc/meminfo").content_string).group(1)) // 1024
+    shared = int(sql("SELECT setting::bigint * 8 / 1024 FROM pg_settings WHERE name = 'shared_buffers'"))
+    assert 0.2 * memory - 256 < min(shared, 16384) <= 0.25 * memory + 256
+    assert int(sql("SHOW max_connections")) >= 100
+
+
+def test_further_settings_win(sql):
+    assert sql("SHOW deadlock_timeout") == "2s"
+    assert sql("SHOW pg_stat_statements.track") == "all"
+
+
+def test_the_site_enters_its_database_without_a_password(sql, site_user):
+    assert sql("SELECT current_user", user=site_user, database="forge") == "forge"
+    assert sql("SELECT rolpassword IS NULL FROM pg_authid WHERE rolname = 'forge'") == "t"
+
+
+def test_the_site_can_create_tables(sql, site_user):
+    sql("CREATE TABLE proof (id serial PRIMARY KEY); DROP TABLE proof", user=site_user, database="forge")
+
+
+def test_the_role_can_log_in_and_nothing_else(sql):
+    rights = "rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls"
+    assert sql(f"SELECT {rights} FROM pg_roles WHERE rolname = 'forge'") == "t|f|f|f|f|f"
+
+
+def test_nobody_else_enters_the_database_of_the_site(host, sql):
+    host.run("id stranger >/dev/null 2>&1 || useradd --system --user-group stranger")
+    sql("DROP ROLE IF EXISTS stranger; CREATE ROLE stranger LOGIN")
+    for database in ("forge", "postgres"):
+        refused = sql("SELECT 1", user="stranger", database=database, check=False)
+        assert refused.rc == 2 and "no pg_hba.conf entry" in refused.stderr, refused.stderr
+    assert sql("SELECT has_database_privilege('stranger', 'forge', 'CONNECT')") == "f"
+    sql("DROP ROLE stranger")
+
+
+def test_the_database_is_utf8_and_its_order_never_changes(sql):
+    row = sql("SELECT pg_encoding_to_char(encoding), datcollate, datctype FROM pg_database WHERE datname = 'forge'")
+    assert row == "UTF8|C.UTF-8|C.UTF-8"
+
+
+def test_extensions_are_there(sql, site_user):
+    assert sql("SELECT similarity('groundwork', 'groundworks') > 0.5", user=site_user, database="forge") == "t"
+
+
+def test_a_forgotten_transaction_ends(sql, site_user):
+    assert sql("SHOW idle_in_transaction_session_timeout", user=site_user, database="forge") == "10min"
+
+
+def test_data_and_rules_are_closed_to_others(host, version):
+    data = host.file(f"/var/lib/postgresql/{version}/main")
+    assert (data.user, data.mode) == ("postgres", 0o700)
+    rules = host.file(f"/etc/postgresql/{version}/main/pg_hba.conf")
+    assert (rules.user, rules.group, rules.mode) == ("root", "postgres", 0o640)
+
+
+def test_a_wrong_line_is_refused_by_the_server_before_a_reload(host, version):
+    rules = f"/etc/postgresql/{version}/main/pg_hba.conf"
+    assert host.run(f"/usr/local/lib/groundwork/postgres-check {version} 5432").rc == 0
+    kept = host.file(rules).content_string
+    host.run(f"echo 'local forge forge nonsense' >> {rules}")
+    refused = host.run(f"/usr/local/lib/groundwork/postgres-check {version} 5432")
+    host.run("printf %s > " + rules, kept)
+    assert refused.rc == 1 and "nonsense" in refused.stderr
+    assert host.run(f"/usr/local/lib/groundwork/postgres-check {version} 5432").rc == 0
+
+
+def test_the_log_is_opened_anew_when_logrotate_asks(host, sql, version):
+    log = f"/var/log/postgresql/postgresql-{version}-main.log"
+    host.run(f"mv {log} {log}.1")
+    assert sql("SELECT pg_rotate_logfile()") == "t"
+    sql("DO $$ BEGIN RAISE LOG 'after the rotation'; END $$")
+    assert host.run(f"timeout 10 sh -c 'until grep -q \"after the rotation\" {log}; do sleep 0.2; done'").rc == 0
+    host.run(f"rm {log}.1")
+
+
+def test_another_version_stops_and_creates_no_empty_cluster(host, version, converge):
+    defaults = host.file("/etc/postgresql-common/createcluster.d/groundwork.conf")
+    assert defaults.contains("^create_main_cluster = false$")
+    other = str(int(version) + 1)
+    run = converge(postgres_version=other, postgres_repository_enabled=False)
+    assert run.returncode != 0
+    assert f"the databases are in cluster {version}/main" in run.stdout
+    assert host.check_output("ls /etc/postgresql").strip() == version

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: postgres_cluster
+short_description: Have one PostgreSQL cluster, of the right version, with data checksums
+version_added: "0.1.0"
+description:
+  - Looks for the cluster C(main) of the host, creates it where there is none, and turns data checksums on.
+  - It never creates a cluster beside another one. Where the databases are in a cluster of another major version than
+    the one that is asked for, it fails with one sentence.
+  - Checksums are turned on by C(pg_checksums), which rewrites the files of a stopped cluster and can be interrupted
+    at any moment; the cluster is left stopped, for M(groundwork.django.service) to start.
+  - For the clusters of Debian and Ubuntu (C(postgresql-common)).
+options:
+  version:
+    description: Major version. Empty takes the one of the cluster that is there, or else the newest that is installed.
+    type: str
+    default: ""
+  data_checksums:
+    description:
+      - C(new) turns checksums on in a cluster without databases of users, C(all) in any, C(off) changes nothing.
+      - A cluster with databases is stopped for the time it takes to read and write all of its files.
+    type: str
+    choices: ["new", "all", "off"]
+    default: new
+  locale:
+    description: Locale of a cluster that is created; its encoding is UTF-8.
+    type: str
+    default: C.UTF-8
+  port:
+    description: Port of a cluster that is created.
+    type: int
+    default: 5432
+attributes:
+  check_mode:
+    description: Full; on a host without PostgreSQL, version is the one that the distribution has.
+    support: full
+  diff_mode:
+    description: Lists the actions.
+    support: full
+author: groundwork contributors
+"""
+
+EXAMPLES = r"""
+- name: Have a cluster of the distribution's version
+  groundwork.django.postgres_cluster:
+  register: cluster
+
+- name: Turn checksums on in a cluster with data, in a maintenance window
+  groundwork.django.postgres_cluster:
+    version: "17"
+    data_checksums: all
+"""
+
+RETURN = r"""
+version:
+  description: Major version of the cluster.
+  returned: success
+  type: str
+  sample: "17"
+data_directory:
+  description: Where its data is.
+  returned: success
+  type: str
+  sample: /var/lib/postgresql/17/main
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: success
+  type: list
+  elements: str
+  sample: ["turn on data checksums in 17/main"]
+"""
+
+import re
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.groundwork.django.plugins.module_utils import postgres
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
+
+DISTRIBUTION_VERSIONS = {"debian": {"12": "15", "13": "17"}, "ubuntu": {"22.04": "14", "24.04": "16", "26.04": "18"}}
+
+
+def distribution_version(path: str = "/etc/os-release") -> str:
+    """Major version of PostgreSQL that the distribution has; empty where that is not known."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            values = dict(line.rstrip("\n").split("=", 1) for line in stream if "=" in line)
+    except FileNotFoundError:
+        return ""
+    versions = DISTRIBUTION_VERSIONS.get(values.get("ID", "").strip('"'), {})
+    return versions.get(values.get("VERSION_ID", "").strip('"'), "")
+
+
+def choose(asked: str, clusters: dict[str, postgres.Cluster], installed: list[str]) -> str:
+    """Major version to work with. Raises Refusal where that would leave databases behind, or is not clear."""
+    full = [cluster for cluster in clusters.values() if cluster.has_databases]
+    if not asked:
+        if len(full) > 1:
+            names = " and ".join(sorted(cluster.name for cluster in full))
+            raise Refusal(f"There are databases in {names}: set postgres_version to the one that is to be used.")
+        if full:
+            return full[0].version
+        return max(clusters or installed, key=float, default="")
+    if asked in clusters and clusters[asked].has_databases:
+        return asked
+    others = [cluster for version, cluster in clusters.items() if version != asked]
+    for cluster in others:
+        if cluster.has_databases:
+            empty = f" The empty cluster {asked}/main is not used." if asked in clusters else ""
+            raise Refusal(
+                f"PostgreSQL {asked} is asked for, but the databases are in cluster {cluster.name}: nothing was "
+                f'created or moved.{empty} Set postgres_version to "{cluster.version}", or move them first with '
+                f"pg_upgradecluster (the README of the role says how)."
+            )
+    if others:
+        raise Refusal(
+            f"PostgreSQL {asked} is asked for, but there is an empty cluster {others[0].name}: remove it with "
+            f"`pg_dropcluster --stop {others[0].version} main` and run again."
+        )
+    return asked
+
+
+def control_data(cluster: postgres.Cluster) -> dict[str, str]:
+    """What pg_controldata says about a cluster."""
+    command = [f"{postgres.BINARIES}/{cluster.version}/bin/pg_controldata", "-D", cluster.data_directory]
+    code, output, errors = postgres.run([*postgres.AS_POSTGRES, *command])
+    if code != 0:
+        raise Refusal(f"The cluster {cluster.name} cannot be read: {errors.strip()}")
+    return {key.strip(): value.strip() for key, _colon, value in (line.partition(":") for line in output.splitlines())}
+
+
+def must(command: list[str], what: str) -> None:
+    """Run a command. Raises Refusal with `what` it was for and what it said."""
+    code, output, errors = postgres.run(command)
+    if code != 0:
+        raise Refusal(f"{what} failed (exit {code}): {errors.strip() or output.strip()}")
+
+
+class Keeper:
+    """Brings the cluster about and remembers what was done."""
+
+    def __init__(self, params: dict, check: bool) -> None:
+        self.params = params
+        self.check = check
+        self.actions: list[str] = []
+        self.warnings: list[str] = []
+
+    def keep(self) -> dict:
+        """Do all of it. Returns version and data_directory."""
+        asked = self.params["version"]
+        clusters = postgres.clusters()
+        installed = postgres.installed_versions()
+        version = choose(asked, clusters, installed)
+        if version not in installed:
+            if not self.check:
+                raise Refusal(f"PostgreSQL {version} is not installed: install the package postgresql-{version} first.")
+            version = version or distribution_version() or "0"
+        cluster = clusters.get(version) or self.create(version, version in installed)
+        if self.params["data_checksums"] != "off" and version in clusters:
+            self.protect(cluster)
+        return {"version": version, "data_directory": cluster.data_directory}
+
+    def create(self, version: str, installed: bool) -> postgres.Cluster:
+        """Make the cluster, with checksums from the start."""
+        self.actions.append(f"create {version}/main")
+        if not self.check and installed:
+            command = ["pg_createcluster", f"--port={self.params['port']}", "--start-conf=auto"]
+            options = [f"--locale={self.params['locale']}", "--encoding=UTF8"]
+            checksums = ["--", "--data-checksums"] if self.params["data_checksums"] != "off" else []
+            must([*command, *options, version, "main", *checksums], f"Creating the cluster {version}/main")
+        return postgres.Cluster(version, f"/var/lib/postgresql/{version}/main")
+
+    def protect(self, cluster: postgres.Cluster) -> None:
+        """Turn checksums on, if they are off and it may be done."""
+        control = control_data(cluster)
+        if not re.fullmatch("0", control.get("Data page checksum version", "")):
+            return
+        if cluster.has_databases and self.params["data_checksums"] != "all":
+            self.warnings.append(
+                f"The cluster {cluster.name} has no data checksums. They can only be turned on while it is stopped: "
+                f'set postgres_data_checksums to "all" for one run.'
+            )
+            return
+        self.actions.append(f"turn on data checksums in {cluster.name}")
+        if self.check:
+            return
+        unit = f"postgresql@{cluster.version}-main.service"
+        if control.get("Database cluster state") != "shut down":
+            # Running, or killed: a start and a clean stop bring it to rest.
+            must(["systemctl", "start", unit], f"Starting {unit}")
+            must(["systemctl", "stop", unit], f"Stopping {unit}")
+        program = f"{postgres.BINARIES}/{cluster.version}/bin/pg_checksums"
+        command = [*postgres.AS_POSTGRES, program, "--enable", "-D", cluster.data_directory]
+        must(command, f"Turning on data checksums in {cluster.name}")
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "version": {"type": "str", "default": ""},
+            "data_checksums": {"type": "str", "choices": ["new", "all", "off"], "default": "new"},
+            "locale": {"type": "str", "default": "C.UTF-8"},
+            "port": {"type": "int", "default": 5432},
+        },
+        supports_check_mode=True,
+    )
+    keeper = Keeper(module.params, module.check_mode)
+    try:
+        result = keeper.keep()
+    except Refusal as refusal:
+        module.fail_json(msg=str(refusal))
+    for warning in keeper.warnings:
+        module.warn(warning)
+    lines = "".join(f"{action}\n" for action in keeper.actions)
+    module.exit_json(
+        changed=bool(keeper.actions), actions=keeper.actions, diff={"before": "", "after": lines}, **result
+    )
+
+
+if __name__ == "__main__":
+    main()
