@@ -20,6 +20,12 @@ ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".cache" / "test"
 # Two hosts at a time: on two cores that is a third faster than one after the other, and more is not.
 HOSTS_AT_A_TIME = int(os.environ.get("TEST_JOBS", "2"))
+ENVIRONMENT = {
+    "ANSIBLE_FORCE_COLOR": "0",
+    "ANSIBLE_NOCOLOR": "1",
+    "NO_COLOR": "1",
+    "RUFF_CACHE_DIR": str(ROOT / ".cache" / "ruff"),
+}
 SITE_SYSTEMS = ("debian-13", "debian-12")
 SHELL_SCRIPTS = ("*.sh", ".ci/run", "lab/image/lab-init", "lab/image/pebble-start")
 
@@ -123,7 +129,7 @@ def run(step: Step) -> Result:
                 failed += 1
         for command in step.commands if not failed else ():
             log.write(f"$ {' '.join(command)}\n")
-            environment = {**os.environ, "RUFF_CACHE_DIR": str(ROOT / ".cache" / "ruff"), **step.environment}
+            environment = {**os.environ, **ENVIRONMENT, **step.environment}
             done = subprocess.run(
                 command,
                 cwd=ROOT / step.folder,
@@ -140,6 +146,13 @@ def run(step: Step) -> Result:
     return Result(step, passed, failed, time.monotonic() - start)
 
 
+def telling(lines: list[str], length: int = 25) -> list[str]:
+    """Return the lines that tell why a step failed: from the first complaint on, else the last ones."""
+    complaint = re.compile(r"fatal: \[|UNREACHABLE!|^\[ERROR\]|^=+ FAILURES =+|^Idempotence test failed|^ERROR ")
+    first = next((number for number, line in enumerate(lines) if complaint.search(line)), len(lines) - length)
+    return lines[max(first - 2, 0) :][:length]
+
+
 def report(result: Result) -> None:
     """Print the line of a step, and the end of its log when it failed."""
     verdict = "FAILED" if result.failed else "ok"
@@ -147,8 +160,7 @@ def report(result: Result) -> None:
     print(f"{result.step.name:22} {verdict:6} {result.seconds:5.0f} s  {counts}", flush=True)
     if result.failed:
         log = LOGS / f"{result.step.name}.log"
-        tail = log.read_text().rstrip().splitlines()[-25:]
-        print("\n".join(f"  | {line[:200]}" for line in tail))
+        print("\n".join(f"  | {line[:200]}" for line in telling(log.read_text().rstrip().splitlines())))
         print(f"  the whole log: {log.relative_to(ROOT)}", flush=True)
 
 
