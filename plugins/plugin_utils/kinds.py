@@ -49,7 +49,6 @@ _SHORTHANDS = frozenset(
         "biannually",
         "bi-annually",
         "semi-annually",
-        "anually",
     ]
 )
 _DAY = r"(?:mon(?:day)?|tue(?:s(?:day)?)?|wed(?:nesday)?|thu(?:r(?:s(?:day)?)?)?|fri(?:day)?|sat(?:urday)?|sun(?:day)?)"

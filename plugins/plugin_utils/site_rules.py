@@ -11,91 +11,19 @@ OLDEST_ANSIBLE = (2, 19)
 OLDEST_PYTHON = (3, 11)
 SUPPORTED_SYSTEMS = {"Ubuntu": ("22.04", "24.04", "26.04"), "Debian": ("12", "13")}
 
-#: Names that the system, its packages or this collection use for a user, a unit or a directory in /var/lib or /srv.
-RESERVED_NAMES = frozenset(
-    [
-        "root",
-        "daemon",
-        "bin",
-        "sys",
-        "sync",
-        "games",
-        "man",
-        "lp",
-        "mail",
-        "news",
-        "uucp",
-        "proxy",
-        "www_data",
-        "backup",
-        "backups",
-        "list",
-        "irc",
-        "gnats",
-        "nobody",
-        "messagebus",
-        "systemd",
-        "syslog",
-        "sshd",
-        "ssh",
-        "sudo",
-        "adm",
-        "staff",
-        "users",
-        "admin",
-        "ubuntu",
-        "debian",
-        "postgres",
-        "postgresql",
-        "pgbouncer",
-        "redis",
-        "nginx",
-        "apache",
-        "gunicorn",
-        "django",
-        "python",
-        "certbot",
-        "letsencrypt",
-        "acme",
-        "fail2ban",
-        "ufw",
-        "logrotate",
-        "cron",
-        "at",
-        "dbus",
-        "apt",
-        "dpkg",
-        "polkit",
-        "chrony",
-        "ntp",
-        "groundwork",
-        "ansible",
-        "tftp",
-        "ftp",
-        "http",
-        "https",
-        "private",
-        "misc",
-        "git",
-        "snap",
-        "docker",
-        "containerd",
-        "lxd",
-        "vagrant",
-        "template0",
-        "template1",
-        "prometheus",
-        "grafana",
-        "node_exporter",
-        "monitoring",
-        "default",
-        "upstream",
-        "localhost",
-        "static",
-        "media",
-        "current",
-    ]
-)
+_RESERVED = """
+acme adm admin all ansible apache apport apt at backup backups bin btmp certbot chrony cloud containerd
+credentials cron current daemon dbus debian default dhcp dhcpcd django docker dpkg fail2ban ftp games git gnats
+grafana groundwork grub gunicorn http https installer irc journal landscape lastlog letsencrypt list localhost
+lock log logrotate lost_found lp lxd mail man media messagebus misc monitoring mount network news nginx nobody
+node_exporter none ntp pam pgbouncer plymouth polkit postgres postgresql private prometheus proxy public python
+redis replication root run samegroup samerole sameuser screen shm snap snapd srv ssh sshd staff static sudo sync
+sys syslog systemd template0 template1 tftp tmp ubuntu ucf udev udisks2 ufw upstream user users utmp uucp
+vagrant vim wtmp www
+"""
+#: Names that the system, its packages, PostgreSQL's access rules or this collection use for a user, a unit, a database
+#: or a directory in /srv, /run, /var/lib or /var/log.
+RESERVED_NAMES = frozenset(_RESERVED.split())
 
 _SITE_NAME = re.compile(r"[a-z][a-z0-9_]{1,30}\Z")
 

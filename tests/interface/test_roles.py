@@ -24,56 +24,14 @@ LONGEST_TASK_FILE = 60
 ASKED_BY_TASKS = "groundwork_one_apt_transaction"
 #: formats in which a `#` comment is not one
 NO_COMMENTS = (".html.j2", ".json.j2", ".fact.j2")
+_KEYWORDS = """
+name action any_errors_fatal args async become become_exe become_flags become_method become_user block rescue
+always changed_when check_mode collections connection debugger delay delegate_facts delegate_to diff environment
+failed_when ignore_errors ignore_unreachable listen local_action loop loop_control module_defaults no_log notify
+poll port register remote_user retries run_once tags throttle timeout until vars when
+"""
 #: keywords of a task; every other key is the module it runs
-KEYWORDS = frozenset(
-    [
-        "name",
-        "action",
-        "any_errors_fatal",
-        "args",
-        "async",
-        "become",
-        "become_exe",
-        "become_flags",
-        "become_method",
-        "become_user",
-        "block",
-        "rescue",
-        "always",
-        "changed_when",
-        "check_mode",
-        "collections",
-        "connection",
-        "debugger",
-        "delay",
-        "delegate_facts",
-        "delegate_to",
-        "diff",
-        "environment",
-        "failed_when",
-        "ignore_errors",
-        "ignore_unreachable",
-        "listen",
-        "local_action",
-        "loop",
-        "loop_control",
-        "module_defaults",
-        "no_log",
-        "notify",
-        "poll",
-        "port",
-        "register",
-        "remote_user",
-        "retries",
-        "run_once",
-        "tags",
-        "throttle",
-        "timeout",
-        "until",
-        "vars",
-        "when",
-    ]
-)
+KEYWORDS = frozenset(_KEYWORDS.split())
 
 
 def task_files(role: Path) -> list[Path]:
@@ -86,6 +44,12 @@ def template_files(role: Path) -> list[Path]:
     folder = role / "templates"
     found = (path for path in folder.glob("**/*") if path.is_file() and not path.is_symlink())
     return sorted(path for path in found if path.relative_to(folder).parts[0] != "shared")
+
+
+def partials(role: Path) -> set[str]:
+    """The paths that the role's templates include or import."""
+    texts = [path.read_text(encoding="utf-8") for path in template_files(role)]
+    return {name for text in texts for name in re.findall(r"{%-? *(?:include|import|from) '([^']+)'", text)}
 
 
 @each_role
@@ -286,11 +250,12 @@ def test_every_public_variable_is_used(role):
 def test_every_template_begins_with_the_managed_header(role):
     bare = []
     for path in template_files(role):
-        if path.suffix != ".j2" or path.name.endswith(NO_COMMENTS):
+        name = str(path.relative_to(role / "templates"))
+        if path.suffix != ".j2" or path.name.endswith(NO_COMMENTS) or name in partials(role):
             continue
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#!")]
         if not lines or lines[0] != "{% include 'shared/managed.j2' %}":
-            bare.append(str(path.relative_to(role)))
+            bare.append(name)
     assert bare == []
 
 
