@@ -1,0 +1,50 @@
+"""What PostgreSQL is told: sizes from the host, and who may come in."""
+
+import re
+
+import pytest
+from render import render
+
+START = "etc/postgresql/_version_/main/conf.d/00-groundwork-start.conf.j2"
+LIVE = "etc/postgresql/_version_/main/conf.d/00-groundwork.conf.j2"
+ACCESS = "etc/postgresql/_version_/main/pg_hba.d/_site_.conf.j2"
+CLUSTER = {"__postgres_cluster": {"version": "17"}}
+
+
+def settings(template: str, **values) -> dict[str, str]:
+    text = render("postgres", template, **CLUSTER, **values)
+    return dict(re.findall(r"^(\w+) = '?([^'\n]*)'?$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize(("memory", "buffers"), [(1024, "256MB"), (4096, "1024MB"), (16384, "4096MB")])
+def test_shared_buffers_are_a_quarter_of_the_memory(memory, buffers):
+    assert settings(START, facts={"memtotal_mb": memory})["shared_buffers"] == buffers
+
+
+def test_a_few_kilobytes_of_memory_more_or_less_restart_nothing():
+    sizes = {settings(START, facts={"memtotal_mb": memory})["shared_buffers"] for memory in (3915, 3916, 3920)}
+    assert len(sizes) == 1
+
+
+def test_a_database_for_its_own_host_opens_no_port():
+    assert settings(START)["listen_addresses"] == ""
+    assert settings(LIVE)["ssl"] == "off"
+
+
+def test_other_hosts_come_in_over_tls_with_scram_and_from_named_networks_only():
+    remote = {"postgres_client_networks": ["192.0.2.7/32"], "postgres_local_access_enabled": False}
+    assert settings(START, **remote)["listen_addresses"] == "*"
+    assert settings(LIVE, **remote)["ssl"] == "on"
+    lines = [
+        line.split() for line in render("postgres", ACCESS, **CLUSTER, **remote).splitlines() if line[:1].isalpha()
+    ]
+    assert lines == [["hostssl", '"forge"', '"forge"', "192.0.2.7/32", "scram-sha-256"]]
+
+
+def test_the_site_s_own_rule_lets_in_one_user_to_one_database():
+    lines = [line.split() for line in render("postgres", ACCESS, **CLUSTER).splitlines() if line[:1].isalpha()]
+    assert lines == [["local", '"forge"', '"forge"', "peer"]]
+
+
+def test_further_settings_win():
+    assert settings(LIVE, postgres_extra_settings={"work_mem": "64MB"})["work_mem"] == "64MB"
