@@ -53,7 +53,9 @@ class ActionModule(ActionBase):
         problems = checks.problems() + hosts
         if problems:
             return _failed(result, problems)
-        result.update(changed=False, msg=f"{checks.count} values of {len(paths)} roles are in order.")
+        site = [checks.values.get(name) for name in ("groundwork_site_name", "groundwork_environment")]
+        of_site = f" ({', '.join(map(str, site))})" if all(site) else ""
+        result.update(changed=False, msg=f"{checks.count} values of {len(paths)} role{'s' * (len(paths) > 1)} are in order{of_site}.")
         return result
 
     def _role_paths(self) -> dict[str, Path]:
