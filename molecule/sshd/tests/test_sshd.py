@@ -1,0 +1,106 @@
+"""The promises of the role sshd."""
+
+import re
+import subprocess
+
+import pytest
+
+DROP_IN = "/etc/ssh/sshd_config.d/00-groundwork.conf"
+
+
+@pytest.fixture(scope="module")
+def settings(host):
+    """What sshd really works with, setting by setting."""
+    lines = host.check_output("/usr/sbin/sshd -T").splitlines()
+    return dict(line.split(" ", 1) for line in lines if " " in line)
+
+
+def methods(address, user):
+    """The login methods that the server offers a user without a key."""
+    options = [
+        "PreferredAuthentications=none",
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "BatchMode=yes",
+    ]
+    command = ["ssh", "-v", "-F", "none", *(word for option in options for word in ("-o", option))]
+    done = subprocess.run(
+        [*command, f"{user}@{address}", "true"], capture_output=True, text=True, timeout=30, check=False
+    )
+    return re.findall(r"Authentications that can continue: (\S+)", done.stderr)
+
+
+@pytest.mark.parametrize("user", ["root", "operator", "nobody"])
+def test_keys_only(address, user):
+    assert set(methods(address, user)) == {"publickey"}
+
+
+def test_no_root_password_login(settings):
+    assert settings["permitrootlogin"] in ("without-password", "prohibit-password")
+    assert settings["passwordauthentication"] == "no"
+    assert settings["kbdinteractiveauthentication"] == "no"
+    assert settings["permitemptypasswords"] == "no"
+
+
+def test_modern_algorithms(settings):
+    offered = ",".join(settings[name] for name in ("kexalgorithms", "ciphers", "macs"))
+    for weak in ("sha1", "cbc", "nistp", "umac-64", "group14", "md5", "arcfour"):
+        assert weak not in offered, weak
+    assert "curve25519-sha256" in settings["kexalgorithms"]
+    assert "aes256-gcm@openssh.com" in settings["ciphers"]
+    assert all("-etm@" in name for name in settings["macs"].split(","))
+
+
+def test_limits_and_forwarding(settings):
+    assert settings["maxauthtries"] == "4"
+    assert settings["logingracetime"] == "30"
+    assert settings["x11forwarding"] == "no"
+    assert settings["allowagentforwarding"] == "no"
+    assert settings["allowtcpforwarding"] == "local"
+
+
+def test_the_drop_in_wins_over_others(host):
+    other = "/etc/ssh/sshd_config.d/50-cloud-init.conf"
+    host.run(f"printf 'PasswordAuthentication yes\\nPermitRootLogin yes\\n' > {other}")
+    answer = host.check_output("/usr/sbin/sshd -T")
+    host.run(f"rm {other}")
+    assert "passwordauthentication no" in answer
+    assert "permitrootlogin yes" not in answer
+
+
+def test_the_file_is_checked_before_it_counts(host):
+    assert host.run(f"/usr/sbin/sshd -t -f {DROP_IN}").rc == 0
+    assert host.file(DROP_IN).mode == 0o600
+    assert host.file("/run/sshd").is_directory
+
+
+def test_a_missing_include_is_put_first(host):
+    host.run("cp /etc/ssh/sshd_config /root/sshd_config.kept && sed -i '/^Include/d' /etc/ssh/sshd_config")
+    arguments = "passwords=false root_login=prohibit-password port=22"
+    first = host.ansible("groundwork.django.sshd_access", arguments, check=False)
+    second = host.ansible("groundwork.django.sshd_access", arguments, check=False)
+    text = host.file("/etc/ssh/sshd_config").content_string
+    host.run("cat /root/sshd_config.kept > /etc/ssh/sshd_config; rm /root/sshd_config.kept")
+    assert first["changed"]
+    assert not second["changed"]
+    assert text.startswith("Include /etc/ssh/sshd_config.d/*.conf\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("passwords=false root_login=no port=22", "sshd_permit_root_login"),
+        ("passwords=false root_login=yes port=22 allowed_users=operator", "sshd_allow_users"),
+    ],
+)
+def test_who_runs_it_is_not_locked_out(host, arguments, named):
+    result = host.ansible("groundwork.django.sshd_access", arguments, check=False)
+    assert named in result.get("msg", "")
+
+
+def test_passwords_stay_as_long_as_there_is_no_key(host):
+    host.run("mv /root/.ssh/authorized_keys /root/.ssh/kept")
+    # The connection that is open stays open.
+    result = host.ansible("groundwork.django.sshd_access", "passwords=false root_login=yes port=22", check=False)
+    host.run("mv /root/.ssh/kept /root/.ssh/authorized_keys")
+    assert "has no key on the host" in result.get("msg", "")
