@@ -53,9 +53,10 @@ class ActionModule(ActionBase):
         problems = checks.problems() + hosts
         if problems:
             return _failed(result, problems)
+        roles = "1 role" if len(paths) == 1 else f"{len(paths)} roles"
         site = [checks.values.get(name) for name in ("groundwork_site_name", "groundwork_environment")]
         of_site = f" ({', '.join(map(str, site))})" if all(site) else ""
-        result.update(changed=False, msg=f"{checks.count} values of {len(paths)} role{'s' * (len(paths) > 1)} are in order{of_site}.")
+        result.update(changed=False, msg=f"{checks.count} values of {roles} are in order{of_site}.")
         return result
 
     def _role_paths(self) -> dict[str, Path]:
