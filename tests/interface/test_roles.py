@@ -261,7 +261,7 @@ def test_link_to_the_shared_partials_is_in_place(role):
 
 @each_working_role
 def test_no_task_hides_a_failure_or_asks_whether_it_is_tested(role):
-    pattern = re.compile(r"ignore_errors|failed_when: false|virtualization_(?:type|role)|changed_when: true")
+    pattern = re.compile(r"ignore_errors:|failed_when: false|virtualization_(?:type|role)|changed_when: true")
     found = [
         (path.name, match.group())
         for path in task_files(role) + template_files(role)
