@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read a source directory on the controller for the module release, and send it as one archive where it is needed."""
+"""What the module release needs of the controller: a source directory as one archive, and the pinned uv."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.groundwork.django.plugins.plugin_utils import source_tree
+
+UV_REQUIREMENTS = Path(__file__).resolve().parents[2] / "files" / "uv.txt"
 
 
 class ActionModule(ActionBase):
-    """Runs groundwork.django.release; steps that concern a directory source get its digest or its archive."""
+    """Runs groundwork.django.release; some steps get what only the controller has."""
 
     TRANSFERS_FILES = True
     _supports_check_mode = True
@@ -20,6 +22,8 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         args = dict(self._task.args)
+        if args.get("step") == "install":
+            args["uv_requirements"] = UV_REQUIREMENTS.read_text(encoding="utf-8")
         source = args.get("source") or {}
         if source.get("type") != "directory" or args.get("step") not in ("inspect", "fetch"):
             return self._execute_module(module_name="groundwork.django.release", module_args=args, task_vars=task_vars)

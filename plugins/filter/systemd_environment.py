@@ -17,7 +17,7 @@ description:
   - Turns a mapping of names and values into the text of a file for C(EnvironmentFile=) of a systemd unit. What systemd
     reads from it is byte for byte what was put in, with quotes, C($), C(#), C(%), backslashes, line breaks and Unicode.
   - V(true) and V(false) become C(True) and C(False), numbers become their digits. A list or a mapping is refused, since
-    no two programs agree on how to write one; turn it into text first, for example with P(ansible.builtin.to_json#filter).
+    no two programs agree on how to write one; turn it into text first, perhaps with P(ansible.builtin.to_json#filter).
   - What systemd cannot carry is refused by name; it would leave such a line out without a word.
 options:
   _input:
@@ -73,14 +73,14 @@ def text_of(name: str, value: object) -> str:
 
 
 def systemd_environment(values: Mapping[str, object]) -> str:
-    """Text of an environment file. Raises AnsibleFilterError with one sentence for a name or value that cannot be in one."""
+    """Text of an environment file. Raises AnsibleFilterError for a name or value that cannot be in one."""
     if not isinstance(values, Mapping):
         raise AnsibleFilterError("systemd_environment takes a mapping of names and values.")
     lines = []
     for name in sorted(values, key=str):
         if not isinstance(name, str) or not NAME.match(name):
             raise AnsibleFilterError(
-                f'"{name}" is not the name of an environment variable: use letters, digits and underscores, no digit first.'
+                f'"{name}" is not the name of a variable: use letters, digits and underscores, no digit first.'
             )
         quoted = ESCAPED.sub(r"\\\1", text_of(name, values[name]))
         lines.append(f'{name}="{quoted}"\n')

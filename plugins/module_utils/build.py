@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import hashlib
 import os
 import re
 import secrets
@@ -20,10 +21,19 @@ from ansible_collections.groundwork.django.plugins.module_utils.files import (
     user_id,
     write_new,
 )
-from ansible_collections.groundwork.django.plugins.module_utils.slots import SLOTS, SYSTEM_PATH, Site, last_line, run
+from ansible_collections.groundwork.django.plugins.module_utils.slots import (
+    SLOTS,
+    SYSTEM_PATH,
+    Site,
+    last_line,
+    read_link,
+    run,
+)
+from ansible_collections.groundwork.django.plugins.module_utils.venv import STAMP
 
 REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
-NESTED = re.compile(r"^\s*(?:-r|--requirement)[\s=]*(\S+)")
+INCLUDED = re.compile(r"^\s*(?:-r|--requirement|-c|--constraint)[\s=]*(\S+)")
+LOCAL = re.compile(r"^\s*(?:-e|--editable|\.|/|file:|-f|--find-links)|@\s*(?:file:|\.)")
 EXCEPTION = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|ImproperlyConfigured|Exit|Interrupt|NotFound|DoesNotExist)\b")
 RUNNING_SECONDS = 300
 
@@ -40,26 +50,39 @@ def normal_name(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", match.group(1)).lower() if match else ""
 
 
-def named_packages(path: str, seen: set[str] | None = None) -> set[str]:
-    """Names of the packages in a requirements file and in those it includes. Raises Refusal where one is missing."""
-    seen = set() if seen is None else seen
-    real = os.path.realpath(path)
-    if real in seen:
-        return set()
-    seen.add(real)
-    try:
-        with open(path, encoding="utf-8") as stream:
-            lines = stream.read().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        raise Refusal(f"the source has no {path.partition('/source/')[2]}, which gunicorn_app_requirements names") from None
-    found = set()
-    for line in lines:
-        nested = NESTED.match(line)
-        if nested:
-            found |= named_packages(os.path.join(os.path.dirname(path), nested.group(1)), seen)
-        elif REQUIREMENT.match(line):
-            found.add(normal_name(line))
-    return found
+class Requirements:
+    """Requirements files of a release, with those that they include. Raises Refusal where one is missing."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self.lines: list[str] = []
+        self._seen: set[str] = set()
+        for path in paths:
+            self._read(path)
+
+    def _read(self, path: str) -> None:
+        real = os.path.realpath(path)
+        if real in self._seen:
+            return
+        self._seen.add(real)
+        try:
+            with open(path, encoding="utf-8") as stream:
+                lines = stream.read().splitlines()
+        except (FileNotFoundError, NotADirectoryError):
+            name = path.partition("/source/")[2]
+            raise Refusal(f"the source has no {name}, which gunicorn_app_requirements names") from None
+        for line in lines:
+            self.lines.append(line)
+            included = INCLUDED.match(line)
+            if included:
+                self._read(os.path.join(os.path.dirname(path), included.group(1)))
+
+    def names(self) -> set[str]:
+        """Names of the packages."""
+        return {normal_name(line) for line in self.lines if REQUIREMENT.match(line)}
+
+    def is_local(self) -> bool:
+        """Whether something is installed from the source itself, so that no other release can use it."""
+        return any(LOCAL.search(line) for line in self.lines)
 
 
 def append(path: str, text: str) -> None:
@@ -77,10 +100,16 @@ def telling_line(output: str) -> str:
             return lines[index + 1]
     for index, line in reversed(list(enumerate(lines))):
         if EXCEPTION.match(line):
-            # A syntax error has its place three lines above.
-            place = next((near for near in lines[max(0, index - 3):index] if near.startswith('File "')), "")
+            # A syntax error has its place a few lines above.
+            place = next((near for near in lines[max(0, index - 3) : index] if near.startswith('File "')), "")
             return f"{line} ({place})" if "SyntaxError" in line and place else line
     return last_line(output)
+
+
+def installer_line(output: str) -> str:
+    """What an installer said, as one line: its error marks and indents left out."""
+    lines = [re.sub(r"^[\s×╰─▶├│]+", "", line) for line in output.splitlines()[:6]]
+    return " ".join(line for line in lines if line)
 
 
 def warnings(output: str) -> list[str]:
@@ -127,23 +156,32 @@ class Builder:
         if code != 0:
             raise Refusal(f"the archive could not be unpacked: {last_line(output)}")
 
-    def lay_out(self, subdir: str, files: list[dict], requirements: list[str], extra: list[str]) -> list[str]:
-        """Write what stands beside the source. Returns the extra packages that no requirements file names. Raises Refusal."""
+    def lay_out(self, options: dict) -> dict:
+        """Write what stands beside the source, and link the virtualenv that the requirements stand for.
+
+        Virtualenvs are shared by the releases with the same requirements. Returns its path, whether it is yet to be
+        made, and the extra packages that no requirements file names. Raises Refusal.
+        """
+        subdir = options["project_subdir"]
         project = os.path.join(self.source, subdir) if subdir else self.source
         if not os.path.isdir(project):
             raise Refusal(f"the source has no directory {subdir}, which gunicorn_app_project_subdir names")
         os.symlink(os.path.join("source", subdir) if subdir else "source", os.path.join(self.path, "project"))
-        for file in files:
+        for file in options["files"]:
             path = os.path.join(self.path, file["name"])
             write_new(path, file["content"].encode(), 0, self.group, parse_mode(file["mode"]))
-        named: set[str] = set()
-        included = ""
-        for name in requirements:
-            path = os.path.join(self.source, name)
-            named |= named_packages(path)
-            included += f"-r {path}\n"
+        paths = [os.path.join(self.source, name) for name in options["requirements"]]
+        requirements = Requirements(paths)
+        included = "".join(f"-r {path}\n" for path in paths)
         write_new(os.path.join(self.path, "requirements.txt"), included.encode(), 0, self.group, 0o640)
-        return [package for package in extra if normal_name(package) not in named]
+        named = requirements.names()
+        packages = [package for package in options["extra_packages"] if normal_name(package) not in named]
+        installer = [options["index_url"], options["install_args"], options["require_hashes"]]
+        parts = [requirements.lines, packages, installer, python_of(options["python"])]
+        digest = hashlib.sha256(repr([*parts, self.id if requirements.is_local() else ""]).encode()).hexdigest()
+        place = os.path.join(self.site.directory, "venvs", digest[:16])
+        os.symlink(os.path.relpath(place, self.path), os.path.join(self.path, "venv"))
+        return {"packages": packages, "venv": place, "venv_needed": not os.path.isfile(os.path.join(place, STAMP))}
 
     def give(self, names: list[str], uid: int) -> None:
         """Make directories of the release, with all in them, belong to a user."""
@@ -246,6 +284,11 @@ def prune(site: Site, keep: int) -> list[str]:
     removed = [name for name in found if name not in kept]
     for name in removed:
         shutil.rmtree(os.path.join(root, name))
+    venvs = os.path.join(site.directory, "venvs")
+    used = {os.path.basename(read_link(os.path.join(root, name, "venv"))) for name in kept}
+    for name in os.listdir(venvs):
+        if name not in used:
+            shutil.rmtree(os.path.join(venvs, name))
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(site.log_directory):
             if name.endswith(".log") and name[: -len(".log")] not in kept:

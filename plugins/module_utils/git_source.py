@@ -38,6 +38,7 @@ class Repository:
     def credentials(self) -> Iterator[dict[str, str]]:
         """Variables for git. The key lies in memory only as long as git runs, and on no command line."""
         with tempfile.TemporaryDirectory(dir="/run", prefix="groundwork-git-") as folder:
+
             def write(name: str, content: str) -> str:
                 path = os.path.join(folder, name)
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -80,13 +81,13 @@ class Repository:
         if code != 0:
             raise Refusal(f"The repository {self.url} cannot be read: {self.reason(output)}.")
         found = dict(reversed(line.split("\t", 1)) for line in output.splitlines() if "\t" in line)
-        names = [
-            name for name in (self.ref, f"refs/heads/{self.ref}", f"refs/tags/{self.ref}") if name in found
-        ]
+        names = [name for name in (self.ref, f"refs/heads/{self.ref}", f"refs/tags/{self.ref}") if name in found]
         if len(names) > 1:
             raise Refusal(f"{self.ref} is both a branch and a tag of {self.url}: write {' or '.join(names)}.")
         if not names:
-            raise Refusal(f"The repository {self.url} has no branch and no tag {self.ref}; a commit needs all its digits.")
+            raise Refusal(
+                f"The repository {self.url} has no branch and no tag {self.ref}; a commit needs all its digits."
+            )
         return names[0], found.get(f"{names[0]}^{{}}", found[names[0]])
 
     def has(self, commit: str) -> bool:

@@ -8,8 +8,8 @@ module: release
 short_description: Take one step on a release's way into service
 version_added: "0.1.0"
 description:
-  - A release is one immutable build of a site. It is built beside the running one, started in the idle one of two slots,
-    probed through its own socket, and only then made the live one.
+  - A release is one immutable build of a site. It is built beside the running one, started in the idle one of two
+    slots, probed through its own socket, and only then made the live one.
   - Each call takes one step, so that a run shows how far it is. Every step can be repeated; what has been done is read
     from the host, never remembered. A run that was killed is completed by the next one.
   - A step that fails before the switch leaves the live slot as it is, stops the new one, and says in one sentence what
@@ -19,14 +19,15 @@ description:
 options:
   step:
     description:
-      - C(inspect) works out the id of the release that the values stand for, and whether it is live. It changes nothing.
+      - C(inspect) works out the id of the release that the values stand for, and whether it is live; nothing else.
       - C(fetch) makes the release directory with the source and the files of O(files), from scratch.
+      - C(install) makes the virtualenv.
       - C(run) runs a command in the release, as the site's user, in the sandbox of the site's unit.
       - C(start) seals the release, starts it in the idle slot and probes it until it answers.
       - C(switch) publishes the static files and sends requests to the new slot.
       - C(finish) waits for the requests of the old slot and removes releases that are no longer kept.
     type: str
-    choices: [inspect, fetch, run, start, switch, finish]
+    choices: [inspect, fetch, install, run, start, switch, finish]
     required: true
   site:
     description: Where things of the site are.
@@ -148,6 +149,23 @@ options:
     type: list
     elements: str
     default: []
+  require_hashes:
+    description: Insist that every requirement is pinned with a hash. It does not concern O(extra_packages).
+    type: bool
+    default: false
+  index_url:
+    description: Package index; empty for what the host's configuration says.
+    type: str
+    default: ""
+  install_args:
+    description: Further arguments of C(uv pip install).
+    type: list
+    elements: str
+    default: []
+  uv_requirements:
+    description: Set by the action plugin.
+    type: str
+    default: ""
   files:
     description: Files of the release directory.
     type: list
@@ -326,6 +344,14 @@ commit:
   description: The commit, for a git source.
   returned: step inspect
   type: str
+venv:
+  description: Path of the virtualenv, which the releases with the same requirements share.
+  returned: step fetch
+  type: str
+venv_needed:
+  description: Whether it is yet to be made.
+  returned: step fetch
+  type: bool
 packages:
   description: Packages to install beside the requirements.
   returned: step fetch
@@ -352,8 +378,11 @@ from ansible_collections.groundwork.django.plugins.module_utils import build, gi
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 from ansible_collections.groundwork.django.plugins.module_utils.proxy import Proxy, wait_for_end
 from ansible_collections.groundwork.django.plugins.module_utils.slots import Site, last_line
+from ansible_collections.groundwork.django.plugins.module_utils.venv import Uv, Virtualenv, lock
 
 PROBE_PAUSE = 0.25
+UV_DIRECTORY = "/opt/groundwork/uv"
+UV_CACHE = "/var/cache/groundwork/uv"
 
 
 def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
@@ -367,8 +396,17 @@ def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
         except Refusal:
             # On a bare host git itself comes with the real run.
             if module.check_mode and not os.path.isdir(site.directory):
-                return {**result, "changed": True, "id": "", "needed": True, "reuse": False, "switch_needed": True,
-                        "slot": "blue", "other_slot": "green", "live_release": ""}
+                return {
+                    **result,
+                    "changed": True,
+                    "id": "",
+                    "needed": True,
+                    "reuse": False,
+                    "switch_needed": True,
+                    "slot": "blue",
+                    "other_slot": "green",
+                    "live_release": "",
+                }
             raise
     content = result["commit"] or source["digest"]
     identity = f"{params['identity']}\0{build.python_of(params['python'])}"
@@ -390,9 +428,7 @@ def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     if module._diff and needed:
         header = os.path.join(site.directory, "live")
         before = f"{live}\n" if live else ""
-        result["diff"] = {
-            "before_header": header, "after_header": header, "before": before, "after": f"{release_id}\n"
-        }
+        result["diff"] = {"before_header": header, "after_header": header, "before": before, "after": f"{release_id}\n"}
     return result
 
 
@@ -422,13 +458,37 @@ def fetch(module: AnsibleModule, site: Site) -> dict:
         else:
             builder.unpack(params["archive"])
             facts = {"digest": source["digest"]}
-        packages = builder.lay_out(
-            params["project_subdir"], params["files"], params["requirements"], params["extra_packages"]
-        )
+        laid_out = builder.lay_out(params)
     except Refusal as refusal:
         raise site.refuse(release_id, "fetch", str(refusal)) from refusal
     site.note(release_id, id=release_id, source={"type": source["type"], **facts}, complete=False)
-    return {"changed": True, "packages": packages}
+    return {"changed": True, **laid_out}
+
+
+def install(module: AnsibleModule, site: Site) -> dict:
+    """Make the virtualenv that the release is linked to. Raises Refusal."""
+    params = module.params
+    release_id = params["id"]
+    path = os.path.realpath(site.release(release_id, "venv"))
+    log = site.log(release_id)
+    build.append(log, f"== requirements: {path}")
+    try:
+        wanted = Virtualenv(
+            path,
+            python=params["python"],
+            requirements_file=site.release(release_id, "requirements.txt"),
+            packages=params["extra_packages"],
+            arguments=params["install_args"],
+            require_hashes=params["require_hashes"],
+        )
+        uv = Uv(UV_DIRECTORY, UV_CACHE, params["index_url"])
+        with lock():
+            uv.ensure(params["uv_requirements"])
+            wanted.build(uv)
+    except Refusal as refusal:
+        build.append(log, str(refusal))
+        raise site.refuse(release_id, "requirements", build.installer_line(str(refusal))) from refusal
+    return {"changed": True, "venv": path}
 
 
 def run_command(module: AnsibleModule, site: Site) -> dict:
@@ -560,7 +620,7 @@ def main() -> None:
             "step": {
                 "type": "str",
                 "required": True,
-                "choices": ["inspect", "fetch", "run", "start", "switch", "finish"],
+                "choices": ["inspect", "fetch", "install", "run", "start", "switch", "finish"],
             },
             "site": {"type": "dict", "required": True, "options": site_options},
             "proxy": {"type": "dict", "required": True, "options": proxy_options},
@@ -572,6 +632,11 @@ def main() -> None:
             "project_subdir": text,
             "requirements": words,
             "extra_packages": words,
+            "require_hashes": {"type": "bool", "default": False},
+            # It may hold a password.
+            "index_url": {**text, "no_log": True},
+            "install_args": words,
+            "uv_requirements": text,
             "files": {"type": "list", "elements": "dict", "options": file_options, "default": []},
             "name": {"type": "str", "default": "command"},
             "command": words,
@@ -606,6 +671,8 @@ def main() -> None:
             module.exit_json(changed=False)
         if step == "fetch":
             module.exit_json(**fetch(module, site))
+        if step == "install":
+            module.exit_json(**install(module, site))
         if step == "run":
             module.exit_json(**run_command(module, site))
         if step == "start":

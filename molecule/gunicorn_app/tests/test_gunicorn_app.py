@@ -1,0 +1,317 @@
+"""What roles/gunicorn_app/README.md promises; each test is named after its promise."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+FIXTURE = SCENARIO.parents[1] / "tests" / "fixtures" / "minimal_site"
+# Molecule makes one dollar of two.
+TEXT = (SCENARIO / "molecule.yml").read_text(encoding="utf-8").replace("$$", "$")
+VALUES = yaml.safe_load(TEXT)["provisioner"]["inventory"]["group_vars"]["all"]
+SECRETS = VALUES["gunicorn_app_secrets"]
+EXPECTED = {**VALUES["gunicorn_app_environment"], **SECRETS, "A_BOOLEAN": "True", "A_NUMBER": "42"}
+SENTENCE = re.compile(r"Release [0-9a-f]{10}-[0-9a-f]{6} of forge stopped at [^\n]*the log on the host is [^\n]*\.log\.")
+
+
+def command(*arguments: str) -> list[str]:
+    """The scenario's playbook as a command line."""
+    playbook = SCENARIO.parent / "shared" / "converge.yml"
+    inventory = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
+    return ["ansible-playbook", "--inventory", str(inventory), *arguments, str(playbook)]
+
+
+def from_directory(path: Path) -> str:
+    """Argument of ansible-playbook that has a directory released."""
+    return "--extra-vars=" + json.dumps({"gunicorn_app_source": {"type": "directory", "path": str(path)}})
+
+
+def live(host) -> tuple[str, str]:
+    """Live slot and its release."""
+    slot = host.check_output("basename $(readlink /srv/forge/live)")
+    return slot, host.check_output(f"basename $(readlink /srv/forge/slots/{slot})")
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Return a copy of the fixture site that a test may change; its first change makes it a release of its own."""
+    copy = tmp_path / "site"
+    shutil.copytree(FIXTURE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    with (copy / "minimal" / "urls.py").open("a", encoding="utf-8") as stream:
+        stream.write(f"# {tmp_path}\n")
+    return copy
+
+
+@pytest.fixture(scope="module", autouse=True)
+def back_to_the_scenario(play):
+    """Leave the host as the scenario's own values have it."""
+    yield
+    play()
+
+
+@pytest.fixture
+def front(get):
+    """Return a function that asks nginx for the front page, or another one."""
+    return lambda path="/": get(path, scheme="http")
+
+
+def test_site_answers_through_the_web_server(host, front):
+    answer = front()
+    assert (answer.status, answer.body.decode()) == (200, f"{live(host)[1]} serves forge.test")
+
+
+def test_environment_arrives_byte_for_byte(host, front):
+    for name, value in EXPECTED.items():
+        assert bytes.fromhex(front(f"/environment/{name}").body.decode()) == value.encode(), name
+    program = "import os; print({name: os.environb[name.encode()].hex() for name in %r})" % list(EXPECTED)
+    shown = host.run("forge-manage shell --no-imports -c %s || forge-manage shell -c %s", program, program).stdout
+    for name, value in EXPECTED.items():
+        assert f"'{name}': '{value.encode().hex()}'" in shown
+
+
+def test_secrets_are_for_root_only(host):
+    release = live(host)[1]
+    environment = host.file(f"/srv/forge/releases/{release}/env")
+    assert (environment.user, environment.mode) == ("root", 0o600)
+    for where in ("journalctl --no-pager", "ps -eww -o args", "cat /var/log/forge-releases/*.log"):
+        for value in SECRETS.values():
+            assert value.splitlines()[0] not in host.check_output(where)
+
+
+def test_no_secret_is_in_the_output(play, site):
+    output = play("-vvv", "--diff", from_directory(site)).output
+    for value in SECRETS.values():
+        assert value not in output
+        assert value.splitlines()[0] not in output
+
+
+def test_site_cannot_change_its_own_code(host):
+    program = (
+        "import pathlib, sys\n"
+        "for path in ('/srv/forge/live/source/x', '/srv/forge/static/x', '/srv/forge/x', '/etc/x', '/home/x'):\n"
+        "    try:\n"
+        "        pathlib.Path(path).write_text('x')\n"
+        "        print('wrote', path)\n"
+        "    except OSError:\n"
+        "        pass\n"
+        "pathlib.Path('/var/lib/forge/media/x').write_text('x')\n"
+        "pathlib.Path('/var/log/forge/app.log').write_text('x')\n"
+        "print('done', list(pathlib.Path('/tmp').iterdir()), pathlib.Path('/srv/forge/live/env').exists())\n"
+    )
+    shown = host.check_output("forge-manage shell -c %s", program)
+    assert "wrote" not in shown
+    assert "done []" in shown
+    assert host.run("su -s /bin/sh forge -c 'cat /srv/forge/live/env'").rc != 0
+
+
+def test_only_the_live_slot_is_started_at_boot(host):
+    slot = live(host)[0]
+    other = {"blue": "green", "green": "blue"}[slot]
+    assert host.service(f"forge@{slot}").is_running and host.service(f"forge@{slot}").is_enabled
+    assert not host.service(f"forge@{other}").is_running and not host.service(f"forge@{other}").is_enabled
+
+
+def test_dead_live_slot_is_started_again(host, play, front):
+    slot = live(host)[0]
+    host.check_output(f"systemctl disable --now forge@{slot}")
+    assert play("--tags", "deploy").changed == 1
+    assert host.service(f"forge@{slot}").is_enabled
+    assert front().status == 200
+
+
+def test_upstream_file_that_names_the_wrong_slot_is_repaired(host, play, front):
+    slot = live(host)[0]
+    other = {"blue": "green", "green": "blue"}[slot]
+    host.check_output(f"sed -i s:/{slot}/:/{other}/: /etc/nginx/groundwork/forge/upstream.conf && systemctl reload nginx")
+    play("--tags", "deploy")
+    assert front().status == 200
+    assert "keepalive 16" in host.file("/etc/nginx/groundwork/forge/upstream.conf").content_string
+
+
+def test_release_switches_slots_without_dropping_a_request(host, play, site, address):
+    before = live(host)
+    css = host.check_output("ls /srv/forge/static/ | grep 'site\\..*\\.css'")
+    (site / "minimal" / "static" / "site.css").write_text("body { margin: 1px }\n", encoding="utf-8")
+    faults, versions, end = [], set(), threading.Event()
+
+    def ask(path: str, keeps: bool) -> None:
+        connection = http.client.HTTPConnection(address, timeout=10)
+        while not end.is_set():
+            try:
+                connection.request("GET", path, headers={"Host": "forge.test"})
+                answer = connection.getresponse()
+                body = answer.read().decode()
+                if answer.status != 200:
+                    faults.append((path, answer.status, body[:100]))
+                versions.add(body.split()[0])
+                if answer.will_close or not keeps:
+                    connection.close()
+            except (OSError, http.client.HTTPException) as error:
+                # A kept connection may be closed by nginx between two requests; a client asks again.
+                if not (keeps and isinstance(error, (http.client.RemoteDisconnected, ConnectionResetError))):
+                    faults.append((path, repr(error)))
+                connection.close()
+            time.sleep(0.02)
+
+    threads = [
+        threading.Thread(target=ask, args=arguments)
+        for arguments in (("/", True), ("/", False), ("/slow?seconds=2", False), ("/slow?seconds=0.5", True))
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        play("--tags", "deploy", from_directory(site))
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+    after = live(host)
+    assert faults == []
+    assert before[0] != after[0]
+    assert versions == {before[1], after[1]}
+    # A page that was loaded before the switch still asks for the old file.
+    assert host.file(f"/srv/forge/static/{css.splitlines()[0]}").exists
+    assert len(host.check_output("ls /srv/forge/static/ | grep 'site\\..*\\.css'").splitlines()) > len(css.splitlines())
+
+
+BROKEN = {
+    "syntax error": ("minimal/urls.py", "def broken(:\n", "SyntaxError"),
+    "failing check": (
+        "minimal/__init__.py",
+        "from django.core.checks import Error, register\n\n"
+        "register(lambda app_configs, **kwargs: [Error('the fixture is broken', id='minimal.E001')])\n",
+        "stopped at check: ?: (minimal.E001) the fixture is broken;",
+    ),
+    "missing dependency": ("requirements.txt", "groundwork-no-such-package==0.0.1\n", "stopped at requirements: "),
+    "failing migration": (
+        "minimal/migrations/0002_broken.py",
+        "from django.db import migrations\n\n\nclass Migration(migrations.Migration):\n"
+        "    dependencies = [('minimal', '0001_initial')]\n"
+        "    operations = [migrations.RunSQL('SELECT nonsense')]\n",
+        "stopped at migrate: django.db.utils.OperationalError: no such column: nonsense;",
+    ),
+    "error at start": (
+        "minimal/wsgi.py",
+        "raise RuntimeError('it does not start')\n",
+        "stopped at probe: RuntimeError: it does not start;",
+    ),
+    "error 500": (
+        "minimal/urls.py",
+        "def front(request):\n    raise RuntimeError('it does not answer')\n\n\nurlpatterns[0] = path('', front)\n",
+        "stopped at probe: GET / (Host forge.test) answered 500 instead of 200-399",
+    ),
+    "no answer": (
+        "minimal/urls.py",
+        "urlpatterns[0] = path('', lambda request: time.sleep(30))\n",
+        "stopped at probe: GET / (Host forge.test) got no answer within 2 s",
+    ),
+    "wrong answer": (
+        "minimal/urls.py",
+        "urlpatterns[0] = path('', lambda request: HttpResponse('moved to another planet'))\n",
+        'answered 200 without the text "serves forge.test";',
+    ),
+    "static file": (
+        "minimal/static/site.css",
+        "body { background: url(no-such-file.png) }\n",
+        "stopped at collectstatic: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_release_leaves_the_old_one_serving(host, front, site, kind):
+    before = live(host)
+    name, text, expected = BROKEN[kind]
+    with (site / name).open("a", encoding="utf-8") as stream:
+        stream.write(text)
+    done = subprocess.run(
+        command("--tags", "deploy", from_directory(site)), capture_output=True, text=True, check=False
+    )
+    output = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0
+    assert SENTENCE.search(output), output
+    assert expected in output
+    assert f"release {before[1]} in slot {before[0]} still serves" in output
+    assert live(host) == before
+    assert front().body.decode().startswith(before[1])
+    other = {"blue": "green", "green": "blue"}[before[0]]
+    assert not host.service(f"forge@{other}").is_running
+    log = re.search(r"/var/log/forge-releases/\S+\.log", output).group(0)
+    assert host.file(log).size > 0
+
+
+def test_failing_test_of_the_web_server_puts_the_old_upstream_back(host, front, site):
+    before = live(host)
+    upstream = host.file("/etc/nginx/groundwork/forge/upstream.conf").content_string
+    host.check_output("echo 'nonsense here;' > /etc/nginx/conf.d/broken.conf")
+    try:
+        done = subprocess.run(
+            command("--tags", "deploy", from_directory(site)), capture_output=True, text=True, check=False
+        )
+    finally:
+        host.check_output("rm /etc/nginx/conf.d/broken.conf")
+    output = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0
+    assert 'stopped at switch: the test of the web server\'s configuration failed: unknown directive "nonsense"' in output
+    assert host.file("/etc/nginx/groundwork/forge/upstream.conf").content_string == upstream
+    assert live(host) == before
+    assert front().status == 200
+
+
+@pytest.mark.parametrize("task", ["Install the requirements", "Migrate the database", "Start the release", "Send requests"])
+def test_killed_release_is_completed_by_the_next_run(host, play, front, site, task):
+    with (site / "requirements.txt").open("a", encoding="utf-8") as stream:
+        stream.write(f"# {site}\n")
+    process = subprocess.Popen(
+        command("--tags", "deploy", from_directory(site)), stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for line in process.stdout:
+        if task in line:
+            break
+    time.sleep(0.8)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    play("--tags", "deploy", from_directory(site))
+    assert front().body.decode().startswith(live(host)[1])
+    assert play("--tags", "deploy", from_directory(site)).changed == 0
+
+
+def test_git_source_is_released_by_branch_tag_and_commit(host, play, front):
+    host.check_output(
+        "rm -rf /root/repository && cp -r /srv/forge/live/source /root/repository && cd /root/repository"
+        " && git init -q -b main . && git config user.email a@example.org && git config user.name a"
+        " && git add -A && git commit -qm one && git tag -a first -m first"
+        " && echo '# two' >> minimal/urls.py && git commit -qam two"
+    )
+    commits = host.check_output("cd /root/repository && git log --format=%H").splitlines()
+
+    def arguments(ref: str) -> tuple[str, str, str]:
+        source = {"type": "git", "url": "file:///root/repository", "ref": ref}
+        return "--tags", "deploy", "--extra-vars=" + json.dumps({"gunicorn_app_source": source})
+
+    for ref, commit in (("main", commits[0]), ("first", commits[1]), (commits[0], commits[0])):
+        play(*arguments(ref))
+        assert live(host)[1].startswith(commit[:10]), ref
+        assert front().body.decode().startswith(commit[:10])
+        assert play(*arguments(ref)).changed == 0
+        assert play("--check", *arguments(ref)).changed == 0
+
+
+def test_old_releases_are_removed(host):
+    releases = host.check_output("ls /srv/forge/releases").split()
+    assert 2 <= len(releases) <= 3
+    assert live(host)[1] in releases
+    logs = [name.removesuffix(".log") for name in host.check_output("ls /var/log/forge-releases").split()]
+    assert set(releases) <= set(logs)
