@@ -13,6 +13,8 @@ from typing import NamedTuple
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 
 _NAME = re.compile(r"DNS:([^,\s]+)")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_BEGIN = re.compile(r"^notBefore=(.+)$", re.MULTILINE)
 _END = re.compile(r"^notAfter=(.+)$", re.MULTILINE)
 _SERIAL = re.compile(r"^serial=([0-9A-Fa-f]+)$", re.MULTILINE)
 _PUBLIC_KEY = re.compile(r"-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----", re.DOTALL)
@@ -23,6 +25,8 @@ class Certificate(NamedTuple):
 
     names: tuple[str, ...]
     """Host names that it is for, in lower case and sorted."""
+    begins: datetime
+    """When it begins to be valid, in UTC."""
     ends: datetime
     """When it expires, in UTC."""
     serial: str
@@ -56,16 +60,23 @@ def _openssl(arguments: list[str], text: str = "") -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+def _moment(text: str) -> datetime:
+    """A time as openssl writes it, such as "Jan  2 03:04:05 2027 GMT"; strptime would expect the host's language."""
+    month, day, clock, year = text.split()[:4]
+    hour, minute, second = (int(part) for part in clock.split(":"))
+    return datetime(int(year), _MONTHS.index(month) + 1, int(day), hour, minute, second, tzinfo=timezone.utc)
+
+
 def read_certificate(text: str) -> Certificate | None:
     """The first certificate of a PEM text; None where there is none that openssl understands."""
-    wanted = ["x509", "-noout", "-enddate", "-serial", "-pubkey", "-ext", "subjectAltName"]
+    wanted = ["x509", "-noout", "-startdate", "-enddate", "-serial", "-pubkey", "-ext", "subjectAltName"]
     code, output, _errors = _openssl(wanted, text)
-    end, serial, key = _END.search(output), _SERIAL.search(output), _PUBLIC_KEY.search(output)
-    if code != 0 or not end or not serial or not key:
+    begin, end = _BEGIN.search(output), _END.search(output)
+    serial, key = _SERIAL.search(output), _PUBLIC_KEY.search(output)
+    if code != 0 or not begin or not end or not serial or not key:
         return None
     names = tuple(sorted({name.lower() for name in _NAME.findall(output)}))
-    moment = datetime.strptime(end.group(1).strip(), "%b %d %H:%M:%S %Y %Z").replace(tzinfo=timezone.utc)
-    return Certificate(names, moment, serial.group(1).upper(), key.group(0))
+    return Certificate(names, _moment(begin.group(1)), _moment(end.group(1)), serial.group(1).upper(), key.group(0))
 
 
 def public_key_of(private_key: str) -> str | None:
