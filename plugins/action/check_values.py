@@ -18,8 +18,6 @@ from ansible_collections.groundwork.django.plugins.plugin_utils import site_rule
 
 _ROLES = Path(__file__).resolve().parents[2] / "roles"
 _SETTINGS = "site_settings"
-#: where a play may register the result of a first check, for the roles not to repeat it
-_REGISTERED = "__groundwork_checked"
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ALIAS = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}\Z")
 _NOT_VALUES = frozenset({"hostvars", "vars", "groups", "ansible_facts"})
@@ -43,11 +41,6 @@ class ActionModule(ActionBase):
         if too_old:
             return _failed(result, [too_old])
 
-        play = str(self._task.get_play()._uuid)
-        if self._is_checked(task_vars.get(_REGISTERED), play):
-            result.update(changed=False, msg="The values of this role were checked before, in this play.")
-            return result
-
         checks = RoleChecks(self._templar, task_vars)
         paths = self._role_paths()
         for name, path in paths.items():
@@ -64,20 +57,7 @@ class ActionModule(ActionBase):
         site = [checks.values.get(name) for name in ("groundwork_site_name", "groundwork_environment")]
         of_site = f" ({', '.join(map(str, site))})" if all(site) else ""
         result.update(changed=False, msg=f"{checks.count} values of {roles} are in order{of_site}.")
-        result.update(play=play, checked=[name for name in paths if name not in checks.waiting])
         return result
-
-    def _is_checked(self, earlier: object, play: str) -> bool:
-        """Whether ``earlier``, a registered result, already speaks about the role that this task stands in.
-
-        It does so for the play it was had in, and for a role that is given no values of its own there.
-        """
-        own = self._task._role
-        if own is None or "roles" in self._task.args or own.vars or own.get_role_params():
-            return False
-        if not isinstance(earlier, Mapping) or earlier.get("play") != play:
-            return False
-        return own.get_name(include_role_fqcn=False) in (earlier.get("checked") or [])
 
     def _role_paths(self) -> dict[str, Path]:
         """The roles to check, by short name, in order; site_settings first when one of them depends on it."""
@@ -118,20 +98,17 @@ class RoleChecks:
         self._templar = templar.copy_with_new_env(available_variables=self._known)
         self._has_facts = bool((task_vars.get("ansible_facts") or {}).get("distribution"))
         self._specs: dict[str, Mapping[str, object]] = {}
-        self._role_of: dict[str, str] = {}
         self._rules: list[tuple[str, Mapping[str, str]]] = []
         self._missing: dict[str, str] = {}
         self._seen_words: dict[str, set[str]] = {}
         self.values: dict[str, object] = {}
         self.bad: dict[str, list[str]] = {}
-        self.waiting: set[str] = set()
         self.count = 0
 
     def add(self, role: str, path: Path) -> None:
         """Take in the options of ``role``, whose folder is ``path``, and its list ``__<role>_rules``."""
         options = specs.load_options(path)
         self._specs.update(options)
-        self._role_of.update(dict.fromkeys(options, role))
         self._rules += [(role, rule) for rule in self._vars.get(f"__{role}_rules") or []]
 
     def work_out(self) -> None:
@@ -175,7 +152,6 @@ class RoleChecks:
             self._missing.setdefault(undefined.group(1), name)
             return []
         if self._needs_facts(error, {name}):
-            self.waiting.add(self._role_of[name])
             return []
         if "decrypt" in str(error).lower():
             return [f"{name} cannot be decrypted: give the vault password that it was encrypted with."]
@@ -189,14 +165,12 @@ class RoleChecks:
         for role, rule in self._rules:
             words = set(_WORD.findall(str(rule["that"])))
             if words & self.bad.keys() or self._follows_from_bad(words):
-                self.waiting.add(role)
                 continue
             try:
                 holds = self._templar.evaluate_conditional(rule["that"])
                 message = None if holds else self._templar.template(rule["message"])
             except AnsibleError as error:
                 if self._needs_facts(error, words):
-                    self.waiting.add(role)
                     continue
                 undefined = _UNDEFINED.search(str(error))
                 reason = f"{undefined.group(1)} is not defined" if undefined else type(error).__name__

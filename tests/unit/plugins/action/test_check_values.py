@@ -45,9 +45,7 @@ def problems(tmp_path):
         checks = RoleChecks(Templar(variables=variables), variables)
         checks.add("thing", tmp_path)
         checks.work_out()
-        found = checks.problems()
-        check.waiting = checks.waiting
-        return found
+        return checks.problems()
 
     return check
 
@@ -92,15 +90,6 @@ def test_value_that_needs_facts_waits_for_them(problems):
     facts = {"distribution": "Debian"}
     (sentence,) = problems(thing_workers="{{ ansible_facts['processor_vcpus'] * 2 }}", ansible_facts=facts)
     assert sentence.startswith("thing_workers cannot be worked out from its template")
-
-
-def test_role_is_not_done_while_a_value_or_a_rule_waits_for_facts(problems):
-    assert problems() == [] and problems.waiting == set()
-    assert problems(thing_workers="{{ ansible_facts.vcpus }}", ansible_facts={}) == []
-    assert problems.waiting == {"thing"}
-    rule = {"that": "thing_port > ansible_facts.vcpus", "message": "No."}
-    assert problems([rule], ansible_facts={}) == []
-    assert problems.waiting == {"thing"}
 
 
 def test_rule_that_does_not_hold_is_told_in_its_words(problems):
