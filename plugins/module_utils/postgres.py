@@ -14,7 +14,7 @@ import re
 import secrets
 import subprocess
 
-from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, user_id
 
 CONFIGURATION = "/etc/postgresql"
 BINARIES = "/usr/lib/postgresql"
@@ -135,9 +135,10 @@ class Server:
     """The running server, spoken to by psql as the superuser over the unix socket."""
 
     def __init__(self, version: str, port: int) -> None:
+        self._psql = f"{BINARIES}/{version}/bin/psql"
         self._command = [
             *AS_POSTGRES,
-            f"{BINARIES}/{version}/bin/psql",
+            self._psql,
             "--no-psqlrc",
             "--quiet",
             "--tuples-only",
@@ -149,9 +150,14 @@ class Server:
         ]
 
     def run(self, sql: str, database: str = "postgres") -> str:
-        """Run statements and return what they print. They travel on standard input: no process list shows them."""
+        """Run statements and return what they print. They travel on standard input: no process list shows them.
+
+        Raises Unreachable where no server runs or none is installed, and Refusal with what the server said.
+        """
+        if not os.path.exists(self._psql) or user_id("postgres") is None:
+            raise Unreachable("PostgreSQL is not installed on the host.")
         code, output, errors = run([*self._command, f"--dbname={database}"], stdin=sql)
-        if code == 2 or code == 127:
+        if code == 2:
             raise Unreachable(f"PostgreSQL cannot be reached: {errors.strip()}")
         if code != 0:
             raise Refusal(f"PostgreSQL refused a statement in {database}: {errors.strip()}")
