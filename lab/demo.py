@@ -196,6 +196,7 @@ STEPS = (prepare_engine, build_images, start_machines, make_secrets, apply_site,
 def up() -> None:
     """Make the demo, step by step, and say how to go on."""
     started = float(os.environ.get("DEMO_STARTED", time.time()))
+    fresh = not shutil.which("docker") or hosts.inspect(HOST) is None
     LOGS.mkdir(parents=True, exist_ok=True)
     DEMO.chmod(0o700)
     for number, step in enumerate(STEPS, 1):
@@ -206,12 +207,15 @@ def up() -> None:
             raise DemoError(f"step {number} of {len(STEPS)} ({step.__name__.replace('_', ' ')}): {error}") from error
         print(f"[{number}/{len(STEPS)}] {done}: {time.monotonic() - start:.1f} s", flush=True)
     published = bool(hosts.inspect(HOST)["NetworkSettings"]["Ports"].get("443/tcp"))
-    tunnel = (
-        "over ssh -L 8443        the same, with 127.0.0.1 and https://" + DOMAIN + ":8443/\n  " if published else ""
+    tunnel = f"over ssh -L 8443      the same, with 127.0.0.1 and https://{DOMAIN}:8443/\n  " if published else ""
+    outcome = (
+        "A bare Debian 13 host became a hardened Django site"
+        if fresh
+        else "The site was checked and brought up to date"
     )
     print(
         f"""
-A bare Debian 13 host became a hardened Django site in {time.time() - started:.0f} s: https://{DOMAIN}/
+{outcome} in {time.time() - started:.0f} s: https://{DOMAIN}/
 
   with curl             curl --cacert .demo/acme-root.pem --resolve {DOMAIN}:443:{address()} https://{DOMAIN}/
   in a browser          add "{address()} {DOMAIN}" to /etc/hosts, import .demo/acme-root.pem as an authority
