@@ -62,8 +62,8 @@ def test_failed_logins_of_the_site_are_banned(host):
 
 def test_failed_passwords_of_nginx_are_banned(host):
     now = host.check_output("date '+%Y/%m/%d %H:%M:%S'")
-    said = "password mismatch"
-    line = f'{now} [error] 7#7: *1 user "x": {said}, client: {STRANGER}, server: f, request: "GET / HTTP/1.1"'
+    said = f'user "x": password mismatch, client: {STRANGER}, server: f, request: "GET / HTTP/1.1", host: "f"'
+    line = f"{now} [error] 7#7: *1 {said}"
     for _ in range(2):
         host.run("echo %s >> /var/log/forge-error.log", line)
     assert wait_for_ban(host, "forge-http-auth", STRANGER)

@@ -86,6 +86,31 @@ def test_a_missing_include_is_put_first(host):
     assert text.startswith("Include /etc/ssh/sshd_config.d/*.conf\n")
 
 
+@pytest.fixture
+def access(host, address, tmp_path):
+    """Function that runs the module over a real SSH login, with a key made for it, and returns what it said."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    public = (tmp_path / "key.pub").read_text().strip()
+    host.check_output("mkdir -p -m 0700 /root/.ssh && echo %s >> /root/.ssh/authorized_keys", public)
+    command = ["ansible", "all", "-i", f"{address},", "-u", "root", "--private-key", tmp_path / "key"]
+    command += ["--ssh-common-args", "-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"]
+
+    def run(arguments):
+        done = subprocess.run(
+            [*command, "-m", "groundwork.django.sshd_access", "-a", arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    # The first run opens the connection that the others use.
+    assert "SUCCESS" in run("passwords=false root_login=prohibit-password port=22")
+    yield run
+    host.check_output("sed -i %s /root/.ssh/authorized_keys", f"\\|{public.split()[1]}|d")
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -93,14 +118,25 @@ def test_a_missing_include_is_put_first(host):
         ("passwords=false root_login=yes port=22 allowed_users=operator", "sshd_allow_users"),
     ],
 )
-def test_who_runs_it_is_not_locked_out(host, arguments, named):
-    result = host.ansible("groundwork.django.sshd_access", arguments, check=False)
-    assert named in result.get("msg", "")
+def test_who_runs_it_is_not_locked_out(access, arguments, named):
+    assert named in access(arguments)
 
 
-def test_passwords_stay_as_long_as_there_is_no_key(host):
-    host.run("mv /root/.ssh/authorized_keys /root/.ssh/kept")
-    # The connection that is open stays open.
-    result = host.ansible("groundwork.django.sshd_access", "passwords=false root_login=yes port=22", check=False)
-    host.run("mv /root/.ssh/kept /root/.ssh/authorized_keys")
-    assert "has no key on the host" in result.get("msg", "")
+def test_passwords_stay_as_long_as_there_is_no_key(host, access):
+    host.check_output("mv /root/.ssh/authorized_keys /root/.ssh/kept")
+    said = access("passwords=false root_login=yes port=22")
+    host.check_output("mv /root/.ssh/kept /root/.ssh/authorized_keys")
+    assert "has no key on the host" in said
+
+
+def test_a_changed_port_moves_sshd_without_cutting_sessions(host, access, address):
+    """The open connection of `access` stays, and a new one comes in by the new port."""
+    host.check_output(f"sed -i 's/^Port 22$/Port 2222/' {DROP_IN}")
+    host.check_output("systemctl reload ssh")
+    assert "SUCCESS" in access("passwords=false root_login=prohibit-password port=2222")
+    moved = subprocess.run(
+        ["ssh-keyscan", "-T", "5", "-p", "2222", address], capture_output=True, text=True, check=False
+    )
+    host.check_output(f"sed -i 's/^Port 2222$/Port 22/' {DROP_IN}")
+    host.check_output("systemctl reload ssh")
+    assert "ssh-ed25519" in moved.stdout
