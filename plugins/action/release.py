@@ -24,7 +24,10 @@ class ActionModule(ActionBase):
         args = dict(self._task.args)
         if args.get("step") == "install":
             args["uv_requirements"] = UV_REQUIREMENTS.read_text(encoding="utf-8")
-        source = args.get("source") or {}
+        source = dict(args.get("source") or {})
+        if source:
+            args["ssh_key"] = source.pop("ssh_key", None) or ""
+            args["source"] = source
         if source.get("type") != "directory" or args.get("step") not in ("inspect", "fetch"):
             return self._execute_module(module_name="groundwork.django.release", module_args=args, task_vars=task_vars)
         root = self._absolute(str(source.get("path") or ""))

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from ansible_collections.groundwork.django.plugins.module_utils.files import (
     Refusal,
     group_id,
-    parse_mode,
     user_id,
     write_new,
 )
@@ -108,7 +107,7 @@ def telling_line(output: str) -> str:
 
 def installer_line(output: str) -> str:
     """What an installer said, as one line: its error marks and indents left out."""
-    lines = [re.sub(r"^[\s×╰─▶├│]+", "", line) for line in output.splitlines()[:6]]
+    lines = [re.sub(r"^\W+", "", line) for line in output.splitlines()[:6]]
     return " ".join(line for line in lines if line)
 
 
@@ -167,9 +166,9 @@ class Builder:
         if not os.path.isdir(project):
             raise Refusal(f"the source has no directory {subdir}, which gunicorn_app_project_subdir names")
         os.symlink(os.path.join("source", subdir) if subdir else "source", os.path.join(self.path, "project"))
-        for file in options["files"]:
-            path = os.path.join(self.path, file["name"])
-            write_new(path, file["content"].encode(), 0, self.group, parse_mode(file["mode"]))
+        write_new(os.path.join(self.path, "env"), options["env"].encode(), 0, 0, 0o600)
+        settings = os.path.join(self.path, "gunicorn.conf.py")
+        write_new(settings, options["gunicorn_conf"].encode(), 0, self.group, 0o640)
         paths = [os.path.join(self.source, name) for name in options["requirements"]]
         requirements = Requirements(paths)
         included = "".join(f"-r {path}\n" for path in paths)

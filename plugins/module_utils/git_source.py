@@ -23,14 +23,14 @@ NETWORK_SECONDS = 600
 class Repository:
     """A bare copy on the host of what releases need from a repository.
 
-    options: url, ref (branch, tag, full name such as refs/pull/7/head, or commit), ssh_key and host_keys (texts, may be
-    empty). mirror: directory of the copy.
+    options: url, ref (branch, tag, full name such as refs/pull/7/head, or commit) and host_keys (lines, may be none).
+    ssh_key: text of a private key, may be empty. mirror: directory of the copy.
     """
 
-    def __init__(self, options: dict, mirror: str) -> None:
+    def __init__(self, options: dict, ssh_key: str, mirror: str) -> None:
         self.url: str = options["url"] or ""
         self.ref: str = options["ref"] or "HEAD"
-        self.ssh_key: str = options["ssh_key"] or ""
+        self.ssh_key = ssh_key
         self.host_keys: list[str] = options["host_keys"] or []
         self.mirror = mirror
 

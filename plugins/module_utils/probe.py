@@ -44,7 +44,7 @@ def excerpt(body: str) -> str:
 def ask(path: str, health: dict, host: str) -> str:
     """Ask once. Returns why the answer is not good enough, or an empty text.
 
-    path: socket. health: path, host, headers, statuses, contains, timeout_seconds. host: Host unless health has one.
+    path: socket. health: path, host, headers, status, contains, timeout_seconds. host: Host unless health has one.
     """
     connection = UnixConnection(path, health["timeout_seconds"])
     headers = {
@@ -65,8 +65,8 @@ def ask(path: str, health: dict, host: str) -> str:
         return f"{what} got no answer ({getattr(error, 'strerror', None) or type(error).__name__})"
     finally:
         connection.close()
-    if not accepted(answer.status, health["statuses"]):
-        wanted = ", ".join(str(entry) for entry in health["statuses"])
+    if not accepted(answer.status, health["status"]):
+        wanted = ", ".join(str(entry) for entry in health["status"])
         said = f', saying "{excerpt(body)}"' if body.strip() else ""
         return f"{what} answered {answer.status} instead of {wanted}{said}"
     if health["contains"] and health["contains"] not in body:

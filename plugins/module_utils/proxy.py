@@ -144,7 +144,7 @@ def last_error(output: str) -> str:
     """The line of an output that tells most."""
     for line in output.splitlines():
         if "[emerg]" in line:
-            return line.partition("[emerg]")[2].strip()
+            return re.sub(r"^\s*\d+#\d+:\s*", "", line.partition("[emerg]")[2]).strip()
     return last_line(output) or "it said nothing"
 
 

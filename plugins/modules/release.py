@@ -20,7 +20,7 @@ options:
   step:
     description:
       - C(inspect) works out the id of the release that the values stand for, and whether it is live; nothing else.
-      - C(fetch) makes the release directory with the source and the files of O(files), from scratch.
+      - C(fetch) makes the release directory with the source, O(env) and O(gunicorn_conf), from scratch.
       - C(install) makes the virtualenv.
       - C(run) runs a command in the release, as the site's user, in the sandbox of the site's unit.
       - C(start) seals the release, starts it in the idle slot and probes it until it answers.
@@ -114,7 +114,7 @@ options:
         type: str
         default: HEAD
       ssh_key:
-        description: Text of the private key that may read the repository.
+        description: Text of the private key that may read the repository; the action plugin takes it out of here.
         type: str
       host_keys:
         description: Lines of a C(known_hosts) file for the repository's host.
@@ -124,6 +124,10 @@ options:
       digest:
         description: Set by the action plugin.
         type: str
+  ssh_key:
+    description: Set by the action plugin.
+    type: str
+    default: ""
   archive:
     description: Set by the action plugin.
     type: path
@@ -166,24 +170,13 @@ options:
     description: Set by the action plugin.
     type: str
     default: ""
-  files:
-    description: Files of the release directory.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: Name of the file.
-        type: str
-        required: true
-      content:
-        description: Content of the file.
-        type: str
-        required: true
-      mode:
-        description: Quoted octal mode; the file belongs to root and the site's group.
-        type: str
-        default: "0640"
+  env:
+    description: Text of the environment file of the release, for systemd; only root can read it.
+    type: str
+  gunicorn_conf:
+    description: Text of the configuration of gunicorn for the release.
+    type: str
+    default: ""
   name:
     description: What a command is for, one word or two.
     type: str
@@ -235,7 +228,7 @@ options:
         description: Further headers.
         type: dict
         default: {}
-      statuses:
+      status:
         description: Accepted statuses, such as V(200) or V(200-399).
         type: list
         elements: str
@@ -248,10 +241,10 @@ options:
         description: How long one answer may take.
         type: int
         default: 10
-      deadline_seconds:
-        description: How long it may take until an answer is good.
+      retries:
+        description: How often it is asked again, a second later, until an answer is good.
         type: int
-        default: 60
+        default: 30
   domain:
     description: Host that the probe asks for, unless O(health.host) names one.
     type: str
@@ -380,7 +373,7 @@ from ansible_collections.groundwork.django.plugins.module_utils.proxy import Pro
 from ansible_collections.groundwork.django.plugins.module_utils.slots import Site, last_line
 from ansible_collections.groundwork.django.plugins.module_utils.venv import Uv, Virtualenv, lock
 
-PROBE_PAUSE = 0.25
+PROBE_PAUSE = 1.0
 UV_DIRECTORY = "/opt/groundwork/uv"
 UV_CACHE = "/var/cache/groundwork/uv"
 
@@ -392,7 +385,7 @@ def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     result = {"commit": ""}
     if source["type"] == "git":
         try:
-            _name, result["commit"] = git_source.Repository(source, "").resolve()
+            _name, result["commit"] = git_source.Repository(source, params["ssh_key"], "").resolve()
         except Refusal:
             # On a bare host git itself comes with the real run.
             if module.check_mode and not os.path.isdir(site.directory):
@@ -447,7 +440,8 @@ def fetch(module: AnsibleModule, site: Site) -> dict:
         builder = build.Builder(site, release_id)
         builder.make()
         if source["type"] == "git":
-            repository = git_source.Repository(source, os.path.join(site.directory, "repository.git"))
+            mirror = os.path.join(site.directory, "repository.git")
+            repository = git_source.Repository(source, params["ssh_key"], mirror)
             name, commit = repository.resolve()
             if not commit.startswith(release_id.partition("-")[0]):
                 raise Refusal(f"{source['ref']} has moved since the run began; run it again")
@@ -527,16 +521,27 @@ def start(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
         began = time.monotonic()
     health = params["health"]
     restarts = site.properties(site.unit(slot), "NRestarts").get("NRestarts")
-    end = began + health["deadline_seconds"]
+    retries = health["retries"]
     while reason := probe.ask(site.socket(slot), health, params["domain"]):
-        found = site.properties(site.unit(slot), "ActiveState", "NRestarts")
-        if found.get("ActiveState") != "active" or found.get("NRestarts") != restarts:
+        if not stays_active(site, slot, restarts):
             give_up(site, slot, release_id, build.telling_line(site.journal(slot)) or "gunicorn ended")
-        if time.monotonic() > end:
+        if retries <= 0:
             give_up(site, slot, release_id, reason)
-        time.sleep(PROBE_PAUSE)
+        retries -= 1
     site.note(release_id, complete=True, completed=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     return {"changed": True, "slot": slot, "seconds": round(time.monotonic() - began, 2)}
+
+
+def stays_active(site: Site, slot: str, restarts: str | None) -> bool:
+    """Whether the unit of a slot runs, and has not been started again by systemd, for another second."""
+    end = time.monotonic() + PROBE_PAUSE
+    while True:
+        found = site.properties(site.unit(slot), "ActiveState", "NRestarts")
+        if found.get("ActiveState") != "active" or found.get("NRestarts") != restarts:
+            return False
+        if time.monotonic() > end:
+            return True
+        time.sleep(0.1)
 
 
 def give_up(site: Site, slot: str, release_id: str, reason: str) -> None:
@@ -601,19 +606,14 @@ def main() -> None:
         "proxy_test_command": words,
         "proxy_reload_command": words,
     }
-    file_options = {
-        "name": {"type": "str", "required": True},
-        "content": {"type": "str", "required": True, "no_log": True},
-        "mode": {"type": "str", "default": "0640"},
-    }
     health_options = {
         "path": {"type": "str", "default": "/"},
         "host": text,
         "headers": {"type": "dict", "default": {}},
-        "statuses": {"type": "list", "elements": "str", "default": ["200-399"]},
+        "status": {"type": "list", "elements": "str", "default": ["200-399"]},
         "contains": text,
         "timeout_seconds": {"type": "int", "default": 10},
-        "deadline_seconds": {"type": "int", "default": 60},
+        "retries": {"type": "int", "default": 30},
     }
     module = AnsibleModule(
         argument_spec={
@@ -626,6 +626,8 @@ def main() -> None:
             "proxy": {"type": "dict", "required": True, "options": proxy_options},
             "id": text,
             "source": {"type": "dict", "options": source_options},
+            # At the top level: what is nested is written to the journal of the host.
+            "ssh_key": {**text, "no_log": True},
             "archive": {"type": "path"},
             "identity": text,
             "python": {"type": "str", "default": "python3"},
@@ -637,7 +639,8 @@ def main() -> None:
             "index_url": {**text, "no_log": True},
             "install_args": words,
             "uv_requirements": text,
-            "files": {"type": "list", "elements": "dict", "options": file_options, "default": []},
+            "env": {"type": "str", "no_log": True},
+            "gunicorn_conf": text,
             "name": {"type": "str", "default": "command"},
             "command": words,
             "chdir": text,
@@ -655,7 +658,7 @@ def main() -> None:
         },
         required_if=[
             ("step", "inspect", ["source", "identity"]),
-            ("step", "fetch", ["source", "id"]),
+            ("step", "fetch", ["source", "id", "env"]),
             ("step", "start", ["health", "id"]),
         ],
         supports_check_mode=True,
