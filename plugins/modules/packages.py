@@ -356,19 +356,25 @@ def install(names: list[str], hours: int, timeout: int) -> list[str]:
     try:
         # The process waited for may have installed it all.
         versions, unfinished = ask_dpkg()
+        fresh = False
         if unfinished:
             repaired.append("dpkg was interrupted")
-            code, output = run("dpkg", "--configure", "--pending", "--force-confdef", "--force-confold")
-            if code != 0:
-                code, output = apt(end, timeout, "install", "--fix-broken")
-            if code != 0:
+            run("dpkg", "--configure", "--pending", "--force-confdef", "--force-confold")
+            versions, unfinished = ask_dpkg()
+        if unfinished:
+            # A package that was cut off while it was unpacked has to be fetched again.
+            fresh = lists_are_old(hours)
+            if fresh:
+                update_lists(end, timeout)
+            code, output = apt(end, timeout, "install", "--fix-broken")
+            versions, unfinished = ask_dpkg()
+            if code != 0 or unfinished:
                 raise Refusal(f"An interrupted installation cannot be finished: {reason(output)}")
-            versions, _unfinished = ask_dpkg()
         missing = missing_packages(names, versions)
         if not missing:
             return repaired
-        fresh = lists_are_old(hours)
-        if fresh:
+        if not fresh and lists_are_old(hours):
+            fresh = True
             update_lists(end, timeout)
         while True:
             code, output = apt(end, timeout, "install", "--", *missing)

@@ -202,6 +202,14 @@ def test_what_is_unfinished_is_finished_first(policy, monkeypatch):
     assert host.ran == ["dpkg --configure --pending --force-confdef --force-confold"]
 
 
+def test_what_was_cut_off_while_it_was_unpacked_is_fetched_again(policy, monkeypatch):
+    cut = "acl\tamd64\thalf-installed\t1\t\n"
+    host = Host(monkeypatch, installed=cut, after=cut)
+    with pytest.raises(Refusal, match="cannot be finished"):
+        packages.install(["acl"], 6, 10)
+    assert host.ran[1] == "apt-get install --fix-broken"
+
+
 def test_another_process_that_was_faster_is_waited_for(policy, monkeypatch):
     monkeypatch.setattr(packages.time, "sleep", lambda _seconds: None)
     locked = (100, "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7\n")
