@@ -1,0 +1,123 @@
+"""Slots: everything is read from the links on the host."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.groundwork.django.plugins.module_utils import build, proxy
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
+from ansible_collections.groundwork.django.plugins.module_utils.slots import Site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    for name in ("releases", "slots", "static", "venvs", "logs"):
+        (tmp_path / name).mkdir()
+    return Site(
+        {
+            "name": "forge",
+            "user": "root",
+            "directory": str(tmp_path),
+            "run_directory": "/run/forge",
+            "static_directory": str(tmp_path / "static"),
+            "log_directory": str(tmp_path / "logs"),
+        }
+    )
+
+
+def release(site: Site, name: str, when: int = 0, **static: str) -> str:
+    """Make a release with static files, `when` seconds after the first."""
+    path = Path(site.release(name))
+    (path / "static").mkdir(parents=True)
+    for file, text in static.items():
+        (path / "static" / file).write_text(text, encoding="utf-8")
+    (path / "venv").symlink_to(f"../../venvs/of-{name}")
+    Path(site.directory, "venvs", f"of-{name}").mkdir()
+    Path(site.log(name)).write_text("log", encoding="utf-8")
+    os.utime(path, (1000 + when, 1000 + when))
+    return name
+
+
+def test_first_release_goes_into_blue(site):
+    assert (site.live, site.live_release, site.slot_for("a")) == ("", "", "blue")
+
+
+def test_release_that_was_begun_before_anything_was_live_keeps_its_slot(site):
+    site.put_into("green", release(site, "a"))
+    assert site.slot_for("a") == "green"
+
+
+def test_next_release_goes_into_the_slot_that_is_not_live(site):
+    site.put_into("blue", release(site, "a"))
+    site.make_live("blue")
+    assert (site.live, site.live_release, site.slot_for("b")) == ("blue", "a", "green")
+    site.put_into("green", release(site, "b"))
+    assert site.live_release == "a"
+    site.make_live("green")
+    assert (site.live, site.live_release, site.slot_for("c")) == ("green", "b", "blue")
+
+
+def test_live_release_that_is_gone_counts_as_none(site):
+    site.put_into("blue", "a")
+    site.make_live("blue")
+    assert (site.live, site.live_release) == ("blue", "")
+
+
+def test_release_is_complete_only_when_it_says_so(site):
+    release(site, "a")
+    assert not site.is_complete("a")
+    site.note("a", complete=False)
+    assert not site.is_complete("a")
+    site.note("a", complete=True)
+    assert site.is_complete("a") and not site.is_complete("") and not site.is_complete("b")
+
+
+def test_upstream_file_changes_its_slot_and_nothing_else(site, tmp_path):
+    file = tmp_path / "upstream.conf"
+    options = {"upstream_file": str(file), "proxy_user": "", "proxy_test_command": [], "proxy_reload_command": ["true"]}
+    front = proxy.Proxy(site, options)
+    assert front.named() == ""
+    assert "server unix:/run/forge/blue/gunicorn.sock" in front.wanted("blue")
+    file.write_text("upstream forge {\n server unix:/run/forge/blue/gunicorn.sock; keepalive 7;\n}\n", encoding="utf-8")
+    assert front.named() == "blue"
+    assert front.wanted("green") == file.read_text(encoding="utf-8").replace("/blue/", "/green/")
+
+
+def test_failing_test_leaves_the_upstream_file_as_it_was(site, tmp_path):
+    file = tmp_path / "upstream.conf"
+    options = {"proxy_user": "", "proxy_test_command": ["false"], "proxy_reload_command": ["true"]}
+    front = proxy.Proxy(site, {"upstream_file": str(file), **options})
+    with pytest.raises(Refusal, match="test of the web server's configuration failed"):
+        front.point_to("blue")
+    assert not file.exists()
+    file.write_text("as it was", encoding="utf-8")
+    with pytest.raises(Refusal):
+        front.point_to("blue")
+    assert file.read_text(encoding="utf-8") == "as it was"
+
+
+def test_old_releases_go_with_logs_virtualenvs_and_static_files(site):
+    for when, name in enumerate("abcd"):
+        release(site, name, when, **{f"{name}.css": name, "site.css": "all"})
+        build.Builder(site, name).publish_static()
+    site.put_into("blue", "a")
+    site.put_into("green", "d")
+    assert build.prune(site, 3) == ["b"]
+    assert sorted(os.listdir(site.static_directory)) == ["a.css", "c.css", "d.css", "site.css"]
+    assert sorted(os.listdir(os.path.join(site.directory, "venvs"))) == ["of-a", "of-c", "of-d"]
+    assert sorted(os.listdir(site.log_directory)) == ["a.log", "c.log", "d.log"]
+    assert build.prune(site, 1) == ["c"]
+    assert sorted(os.listdir(os.path.join(site.directory, "releases"))) == ["a", "d"]
+
+
+def test_static_file_that_is_the_same_keeps_its_time(site):
+    release(site, "a", **{"site.css": "same", "other.css": "old"})
+    release(site, "b", **{"site.css": "same", "other.css": "new"})
+    build.Builder(site, "a").publish_static()
+    published = Path(site.static_directory, "site.css")
+    before = published.stat().st_mtime_ns
+    build.Builder(site, "b").publish_static()
+    assert published.stat().st_mtime_ns == before
+    assert Path(site.static_directory, "other.css").read_text(encoding="utf-8") == "new"
