@@ -34,6 +34,11 @@ def counts(answer) -> dict[str, int]:
     return {name: len(answer.headers.get_all(name) or []) for name in SECURITY_HEADERS}
 
 
+def values(**extra) -> tuple[str, str]:
+    """Arguments that give a run of the playbook other values."""
+    return "--extra-vars", json.dumps(extra)
+
+
 def sent(answer) -> dict[str, str]:
     """The headers that the site was sent."""
     return dict(json.loads(answer.body))
@@ -251,6 +256,87 @@ def test_log_is_json_with_request_id_and_without_secrets(host, get):
 def test_host_notes_whose_domains_are_taken(host):
     fact = json.loads(host.file("/etc/ansible/facts.d/groundwork_forge.fact").content_string)
     assert fact == {"name": "forge", "domains": ["forge.test", "www.forge.test"], "user": "forge"}
+
+
+def test_provided_certificate_is_served_and_a_wrong_one_is_refused(host, play, get, tmp_path):
+    host.run_expect(
+        [0],
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 30 -keyout /tmp/key.pem -out /tmp/cert.pem -subj /CN=forge "
+        "-addext subjectAltName=DNS:forge.test,DNS:www.forge.test",
+    )
+    given = {
+        "groundwork_tls_mode": "provided",
+        "nginx_tls_certificate": host.file("/tmp/cert.pem").content_string,
+        "nginx_tls_private_key_file": str(tmp_path / "key.pem"),
+    }
+    key = host.file("/tmp/key.pem").content_string
+    (tmp_path / "key.pem").write_text(key)
+    run = play("--diff", *values(**given))
+    assert run.changed > 0
+    assert "PRIVATE KEY" not in run.output
+    assert play(*values(**given)).changed == 0
+    served = get("/").certificate
+    assert served.serial_number == int(host.check_output("openssl x509 -in /tmp/cert.pem -noout -serial")[7:], 16)
+    with pytest.raises(AssertionError, match=r"not for other\.test, only for forge\.test, www\.forge\.test"):
+        play(*values(**given, groundwork_site_domains=["forge.test", "other.test"]))
+    assert get("/").certificate == served
+    play()
+    assert get("/").certificate.issuer != served.issuer
+
+
+def test_behind_a_proxy_only_the_proxy_is_served(host, play, get, address):
+    gateway = address.rpartition(".")[0] + ".1"
+    external = {"groundwork_tls_mode": "external", "groundwork_proxy_networks": [gateway]}
+    forwarded = {"X-Forwarded-For": "192.0.2.9", "X-Forwarded-Proto": "https"}
+    play(*values(**external))
+    answer = get("/", scheme="http", headers=forwarded)
+    assert answer.status == 200
+    assert sent(answer)["x-forwarded-for"] == "192.0.2.9"
+    assert sent(answer)["x-forwarded-proto"] == "https"
+    assert counts(answer) == dict.fromkeys(SECURITY_HEADERS, 1)
+    play(*values(**(external | {"groundwork_proxy_networks": ["192.0.2.1"]})))
+    with pytest.raises(OSError):
+        get("/", scheme="http", headers=forwarded)
+    play()
+    assert get("/", scheme="http").status == 301
+    assert sent(get("/", headers=forwarded))["x-forwarded-for"] != "192.0.2.9"
+
+
+def test_other_domains_redirect_to_the_first_one_on_request(play, get):
+    play(*values(nginx_canonical_redirect_enabled=True))
+    answer = get("/path?q", name="www.forge.test")
+    assert (answer.status, answer.headers["Location"]) == (301, "https://forge.test/path?q")
+    assert counts(answer) == dict.fromkeys(SECURITY_HEADERS, 1)
+    assert get("/").status == 200
+    play()
+
+
+def test_second_site_changes_nothing_of_the_first_one(host, play, get):
+    other = {
+        "groundwork_site_name": "second",
+        "groundwork_site_domains": ["second.test"],
+        "nginx_locations": [],
+        "nginx_client_max_body_size": "2m",
+    }
+    files = "find /etc/nginx -type f -path '*forge*' -exec sha256sum {} + | sort"
+    before = host.check_output(files)
+    assert play(*values(**other)).changed > 0
+    assert play().changed == 0
+    assert play(*values(**other)).changed == 0
+    assert host.check_output(files) == before
+    assert get("/", name="second.test").status == 502
+    assert get("/").status == 200
+    host.run_expect(
+        [0], "rm -r /etc/nginx/*/second* /etc/ansible/facts.d/groundwork_second.fact && systemctl reload nginx"
+    )
+
+
+def test_broken_configuration_is_refused_and_the_old_one_goes_on(host, play, get):
+    with pytest.raises(AssertionError, match="nonsense"):
+        play(*values(nginx_extra_server_settings=["nonsense on;"]))
+    assert get("/").status == 200
+    play()
+    assert host.run("nginx -t").rc == 0
 
 
 def test_nginx_comes_back_after_a_crash(host):
