@@ -126,11 +126,13 @@ from ansible_collections.groundwork.django.plugins.module_utils.files import (
 )
 
 STAMPS = "/run/groundwork/loaded"
+UNIT_FILES = "/etc/systemd/system"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROPERTIES = (
     "ActiveEnterTimestampMonotonic",
     "ActiveState",
     "CanReload",
+    "DropInPaths",
     "ExecMainStartTimestampMonotonic",
     "InvocationID",
     "LoadError",
@@ -277,6 +279,22 @@ class Unit:
             "reloaded_at": self.reloaded_at,
         }
 
+    @property
+    def needs_daemon_reload(self) -> bool:
+        """Whether systemd knows an older unit file or fewer drop-ins than there are.
+
+        systemd 252 and older says no where a drop-in is the first one of its directory, so that is looked at here.
+        """
+        if self.is_["NeedDaemonReload"] == "yes":
+            return True
+        template = re.sub(r"@[^.]+\.", "@.", self.name)
+        known = self.is_.get("DropInPaths", "").split()
+        found = [
+            path for name in {self.name, template} for path in glob.glob(f"{UNIT_FILES}/{glob.escape(name)}.d/*.conf")
+        ]
+        placed = {path for path in found if os.path.realpath(path) != os.devnull}
+        return self.is_["LoadState"] == "loaded" and not placed <= set(known)
+
     def started_at(self) -> float:
         """When the unit has read its configuration, in seconds since 1970."""
         ticks = int(self.is_.get("ExecMainStartTimestampMonotonic") or 0) or int(
@@ -414,7 +432,7 @@ def keep(wanted: list[dict], timeout: int, check: bool) -> list[str]:
     def refresh() -> bool:
         for unit, properties in zip(units, show(names), strict=True):
             unit.is_ = properties
-        return any(unit.is_["NeedDaemonReload"] == "yes" for unit in units)
+        return any(unit.needs_daemon_reload for unit in units)
 
     if refresh():
         actions.append("daemon-reload")

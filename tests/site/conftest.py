@@ -47,3 +47,11 @@ def machine(tmp_path_factory) -> Machine:
     finally:
         if not os.environ.get("KEEP_SITE"):
             hosts.remove([HOST, ACME], NETWORK)
+
+
+@pytest.fixture(scope="session")
+def converged(machine: Machine) -> Machine:
+    """The machine with the site on it, whichever tests ran before."""
+    if not machine.runs:
+        machine.play("forge")
+    return machine

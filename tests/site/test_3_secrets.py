@@ -14,39 +14,39 @@ done >/root/process-lists
 """
 
 
-def test_sentinel_secrets_show_up_in_no_output_process_list_or_journal(machine):
-    machine.inventory(
+def test_sentinel_secrets_show_up_in_no_output_process_list_or_journal(converged):
+    converged.inventory(
         "forge",
         gunicorn_app_secrets={"SECRET_KEY": SENTINELS[0] * 3, "API_TOKEN": SENTINELS[1]},
     )
-    machine.shell("journalctl --rotate -q; date +%s >/root/since")
+    converged.shell("journalctl --rotate -q; date +%s >/root/since")
     hosts.docker("exec", "--detach", HOST, "bash", "-c", WATCH)
-    first = machine.play("forge", "-vvv", "--diff")
+    first = converged.play("forge", "-vvv", "--diff")
     assert first.changes, "the new secrets made no new release, so nothing was tried"
-    seen = [first, machine.play("forge", "-vvv", "--diff", "--check"), failed_release(machine)]
-    machine.shell("rm /run/watching; sleep 0.5; test -s /root/process-lists")
+    seen = [first, converged.play("forge", "-vvv", "--diff", "--check"), failed_release(converged)]
+    converged.shell("rm /run/watching; sleep 0.5; test -s /root/process-lists")
 
     for sentinel in (SENTINELS[0], SENTINELS[1], "s3ntinel"):
         for run in seen:
             assert sentinel not in run.output
-    journal = machine.shell("journalctl --since @$(cat /root/since) --output export --all")
+    journal = converged.shell("journalctl --since @$(cat /root/since) --output export --all")
     assert "s3ntinel" not in journal
-    assert machine.shell("grep -c s3ntinel /root/process-lists || true").strip() == "0"
+    assert converged.shell("grep -c s3ntinel /root/process-lists || true").strip() == "0"
 
 
-def failed_release(machine) -> Run:
+def failed_release(converged) -> Run:
     """A release that fails with the secrets at hand: its output must not hold them either."""
-    machine.inventory("forge", gunicorn_app_health={"path": "/no-such-page", "retries": 1})
-    try:
-        run = machine.play("forge", "-vvv", "--diff", ok=False)
-        assert run.status != 0
-    finally:
-        machine.values["forge"]["gunicorn_app_health"] = {"path": "/readyz"}
-    assert machine.get("/")[0] == 200
+    kept = dict(converged.values["forge"])
+    health = {"path": "/no-such-page", "retries": 1}
+    converged.inventory("forge", gunicorn_app_health=health, gunicorn_app_threads=5)
+    run = converged.play("forge", "-vvv", "--diff", ok=False)
+    converged.values["forge"] = kept
+    assert run.status != 0
+    assert converged.get("/")[0] == 200
     return run
 
 
-def test_no_file_that_others_can_read_holds_a_secret(machine):
+def test_no_file_that_others_can_read_holds_a_secret(converged):
     files = "find / -xdev -type f -perm /o=r -not -path '/proc/*' -not -path '/sys/*' -not -path '/usr/*' -size -4M"
-    found = machine.shell(f"{files} -print0 | xargs -0 grep -l -a s3ntinel 2>/dev/null | grep -v /root/ || true")
+    found = converged.shell(f"{files} -print0 | xargs -0 grep -l -a s3ntinel 2>/dev/null | grep -v /root/ || true")
     assert found.strip() == ""

@@ -11,39 +11,39 @@ su postgres -c "psql -Atc \\"select datname, datacl from pg_database where datna
 """
 
 
-def state(machine, site: str) -> str:
-    return machine.shell(STATE.format(site=site))
+def state(converged, site: str) -> str:
+    return converged.shell(STATE.format(site=site))
 
 
-def test_a_second_site_joins_and_both_serve(machine):
-    machine.play("forge")
-    before = state(machine, "forge")
-    machine.play("annex")
-    assert machine.get("/", "annex")[0] == 200
-    assert machine.get("/", "forge")[0] == 200
-    assert state(machine, "forge") == before
+def test_a_second_site_joins_and_both_serve(converged):
+    converged.play("forge")
+    before = state(converged, "forge")
+    converged.play("annex")
+    assert converged.get("/", "annex")[0] == 200
+    assert converged.get("/", "forge")[0] == 200
+    assert state(converged, "forge") == before
 
 
-def test_both_runs_have_nothing_left_to_do(machine):
+def test_both_runs_have_nothing_left_to_do(converged):
     for site in ("forge", "annex"):
-        run = machine.play(site)
+        run = converged.play(site)
         assert run.changes == [], f"{site}: {run.output}"
 
 
-def test_a_change_to_one_changes_nothing_of_the_other(machine):
-    before = state(machine, "annex")
-    machine.inventory("forge", nginx_client_max_body_size="12m", gunicorn_app_threads=6)
-    assert machine.play("forge").changes
-    assert state(machine, "annex") == before
-    assert machine.get("/", "annex")[0] == 200
-    run = machine.play("annex")
+def test_a_change_to_one_changes_nothing_of_the_other(converged):
+    before = state(converged, "annex")
+    converged.inventory("forge", nginx_client_max_body_size="12m", gunicorn_app_threads=6)
+    assert converged.play("forge").changes
+    assert state(converged, "annex") == before
+    assert converged.get("/", "annex")[0] == 200
+    run = converged.play("annex")
     assert run.changes == [], run.output
 
 
-def test_a_domain_of_the_other_site_is_refused(machine):
-    machine.inventory("annex", groundwork_site_domains=["annex.site.test", "forge.site.test"])
-    run = machine.play("annex", "--tags", "validate", ok=False)
-    machine.values["annex"].clear()
+def test_a_domain_of_the_other_site_is_refused(converged):
+    converged.inventory("annex", groundwork_site_domains=["annex.site.test", "forge.site.test"])
+    run = converged.play("annex", "--tags", "validate", ok=False)
+    converged.values["annex"].clear()
     assert run.status != 0
     assert "forge.site.test" in run.output and "forge" in run.output
     assert run.total("changed") == 0

@@ -375,3 +375,17 @@ def test_names(given, expected):
 def test_wrong_names(name):
     with pytest.raises(Refusal, match="is not the name of a unit"):
         service.full_name(name)
+
+
+@pytest.mark.parametrize(
+    ("unit", "folder"), [("web.service", "web.service.d"), ("site@blue.service", "site@.service.d")]
+)
+def test_first_drop_in_of_a_directory_is_seen_where_systemd_does_not_tell(systemd, tmp_path, monkeypatch, unit, folder):
+    monkeypatch.setattr(service, "UNIT_FILES", str(tmp_path / "system"))
+    drop_in = tmp_path / "system" / folder / "groundwork.conf"
+    drop_in.parent.mkdir(parents=True)
+    drop_in.write_text("[Service]\n")
+    running(systemd, unit, DropInPaths="")
+    assert keep({"name": unit}) == ["daemon-reload"]
+    systemd.units[unit]["DropInPaths"] = str(drop_in)
+    assert keep({"name": unit}) == []
