@@ -20,7 +20,7 @@ each_working_role = pytest.mark.parametrize(
 FILES = ("README.md", "meta/main.yml", "meta/argument_specs.yml", "defaults/main.yml")
 SECTIONS = ["Promises", "Example", "Variables", "Tags", "Undo"]
 LONGEST_TASK_FILE = 60
-#: the one word of the site vocabulary that tasks may ask: whether the play installs for all roles at once
+#: the words of the site vocabulary that tasks may ask: what the play does once for all of its roles
 ASKED_BY_TASKS = {"groundwork_one_apt_transaction", "groundwork_values_checked"}
 #: where templates mirror the path on the host; the others are pieces
 PLACED = ("etc", "lib", "opt", "root", "srv", "usr", "var")
