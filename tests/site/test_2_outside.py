@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 
@@ -51,7 +52,8 @@ def test_a_strange_name_gets_no_answer(converged):
             raise ConnectionResetError
     with socket.create_connection((converged.address, 80), timeout=10) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\nHost: stranger.test\r\n\r\n")
-        assert plain.recv(1) == b""
+        with contextlib.suppress(ConnectionResetError):
+            assert plain.recv(1) == b""
 
 
 def test_nothing_due_means_nothing_changes(converged):

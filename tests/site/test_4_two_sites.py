@@ -5,7 +5,8 @@ from __future__ import annotations
 # Every file of a site, its users of ports and sockets, and when its processes started.
 STATE = """
 cd /
-find etc srv var/lib usr/local -xdev -path "*{site}*" -type f -not -path '*/static/*' -exec sha256sum {{}} + | sort -k2
+find etc usr/local var/lib/groundwork -xdev -path "*{site}*" -type f -exec sha256sum {{}} + | sort -k2
+find srv/{site}/releases srv/{site}/slots var/lib/{site} -xdev -type f -exec sha256sum {{}} + | sort -k2
 systemctl show '{site}@blue' '{site}@green' '{site}-*' -p Id -p ActiveEnterTimestamp -p UnitFileState
 su postgres -c "psql -Atc \\"select datname, datacl from pg_database where datname = '{site}'\\""
 """
