@@ -60,6 +60,11 @@ class Cluster:
         return f"{self.version}/main"
 
     @property
+    def has_data(self) -> bool:
+        """Whether the data directory is there at all."""
+        return os.path.isfile(os.path.join(self.data_directory, "PG_VERSION"))
+
+    @property
     def has_databases(self) -> bool:
         """Whether users have made databases, or put them into tablespaces of their own."""
         base = os.path.join(self.data_directory, "base")

@@ -74,7 +74,8 @@ actions:
   sample: ["turn on data checksums in 17/main"]
 """
 
-import re
+import os
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import postgres
@@ -114,6 +115,12 @@ def choose(asked: str, clusters: dict[str, postgres.Cluster], installed: list[st
                 f"PostgreSQL {asked} is asked for, but the databases are in cluster {cluster.name}: nothing was "
                 f'created or moved.{empty} Set postgres_version to "{cluster.version}", or move them first with '
                 f"pg_upgradecluster (the README of the role says how)."
+            )
+        if not cluster.has_data:
+            raise Refusal(
+                f"PostgreSQL {asked} is asked for, but the cluster {cluster.name} has no data in "
+                f"{cluster.data_directory}: look whether a disk is not mounted, and remove "
+                f"/etc/postgresql/{cluster.name} if the data is really gone."
             )
     if others:
         raise Refusal(
@@ -165,18 +172,34 @@ class Keeper:
 
     def create(self, version: str, installed: bool) -> postgres.Cluster:
         """Make the cluster, with checksums from the start."""
+        cluster = postgres.Cluster(version, f"/var/lib/postgresql/{version}/main")
+        self.put_aside(cluster)
         self.actions.append(f"create {version}/main")
         if not self.check and installed:
             command = ["pg_createcluster", f"--port={self.params['port']}", "--start-conf=auto"]
             options = [f"--locale={self.params['locale']}", "--encoding=UTF8"]
             checksums = ["--", "--data-checksums"] if self.params["data_checksums"] != "off" else []
             must([*command, *options, version, "main", *checksums], f"Creating the cluster {version}/main")
-        return postgres.Cluster(version, f"/var/lib/postgresql/{version}/main")
+        return cluster
+
+    def put_aside(self, cluster: postgres.Cluster) -> None:
+        """Rename what the interrupted creation of a cluster has left; data of users is never touched."""
+        data = cluster.data_directory
+        if not (os.path.isdir(data) and os.listdir(data)):
+            return
+        if cluster.has_databases:
+            raise Refusal(
+                f"{data} holds databases, but /etc/postgresql/{cluster.name} has no postgresql.conf for them: put it "
+                f"back from a backup."
+            )
+        self.actions.append(f"put aside what is left in {data}")
+        if not self.check:
+            os.rename(data, f"{data}.left-{int(time.time())}")
 
     def protect(self, cluster: postgres.Cluster) -> None:
         """Turn checksums on, if they are off and it may be done."""
         control = control_data(cluster)
-        if not re.fullmatch("0", control.get("Data page checksum version", "")):
+        if control.get("Data page checksum version") != "0":
             return
         if cluster.has_databases and self.params["data_checksums"] != "all":
             self.warnings.append(

@@ -149,3 +149,47 @@ def test_another_version_stops_and_creates_no_empty_cluster(host, version, conve
     assert run.returncode != 0
     assert f"the databases are in cluster {version}/main" in run.stdout
     assert host.check_output("ls /etc/postgresql").strip() == version
+
+
+def test_a_site_on_another_host_comes_in_with_tls_and_its_password(host, sql, converge, address):
+    secret = "correct horse' battery"
+    values = {
+        "groundwork_database_host": address,
+        "groundwork_database_password": secret,
+        "postgres_client_networks": [f"{address}/32"],
+    }
+    first, second = converge(**values), converge(**values)
+    assert first.returncode == 0, first.stdout
+    assert second.returncode == 0 and "changed=0" in second.stdout, second.stdout
+    assert secret not in first.stdout + second.stdout
+    assert sql("SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = 'forge'") == "t"
+
+    def connect(password, mode):
+        target = f"host={address} dbname=forge user=forge sslmode={mode}"
+        query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+        return host.run("PGPASSWORD=%s psql -XAtq -c %s %s", password, query, target)
+
+    assert connect(secret, "require").stdout.strip() == "t"
+    assert "no pg_hba.conf entry" in connect(secret, "disable").stderr
+    assert "password authentication failed" in connect("guessed", "require").stderr
+    assert host.run("grep -r 'battery' /var/log/postgresql /etc/postgresql").rc == 1
+
+    back = converge()
+    assert back.returncode == 0, back.stdout
+    assert sql("SELECT rolpassword IS NULL FROM pg_authid WHERE rolname = 'forge'") == "t"
+    assert not [socket for socket in host.socket.get_listening_sockets() if socket.endswith(":5432")]
+
+
+def test_a_wrong_setting_is_refused_and_the_server_runs_on(host, sql, converge):
+    run = converge(postgres_extra_settings={"wrok_mem": "8MB"})
+    assert run.returncode != 0 and "wrok_mem" in run.stdout and "nothing was changed" in run.stdout
+    assert sql("SHOW deadlock_timeout") == "2s"
+    assert converge().returncode == 0
+
+
+def test_a_change_that_can_be_reloaded_restarts_nothing(host, sql, converge):
+    started = sql("SELECT pg_postmaster_start_time()")
+    assert converge(postgres_log_statements_from_milliseconds=750).returncode == 0
+    assert sql("SHOW log_min_duration_statement") == "750ms"
+    assert converge().returncode == 0
+    assert sql("SELECT pg_postmaster_start_time()") == started

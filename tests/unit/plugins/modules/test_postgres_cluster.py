@@ -18,6 +18,7 @@ def host(tmp_path):
         base = tmp_path / data.lstrip("/") / "base"
         for number in (1, 4, 5, *([16384] if databases else [])):
             (base / str(number)).mkdir(parents=True)
+        (base.parent / "PG_VERSION").write_text(f"{version}\n")
         return tmp_path
 
     make.root = tmp_path
@@ -88,6 +89,13 @@ def test_an_empty_cluster_of_another_version_stops(host):
         postgres_cluster.choose("17", postgres.clusters(str(host.root)), ["15", "17"])
 
 
+def test_a_cluster_whose_data_is_missing_stops(host):
+    root = host("15")
+    (root / "var/lib/postgresql/15/main/PG_VERSION").unlink()
+    with pytest.raises(Refusal, match=r"15/main has no data in .*not mounted"):
+        postgres_cluster.choose("17", postgres.clusters(str(root)), ["15", "17"])
+
+
 def test_two_clusters_with_databases_have_to_be_told_apart(host):
     host("15", databases=True)
     host("17", databases=True)
@@ -102,3 +110,22 @@ def test_the_version_of_the_distribution(tmp_path):
     release.write_text('ID=debian\nVERSION_ID="13"\nPRETTY_NAME="Debian"\n')
     assert postgres_cluster.distribution_version(str(release)) == "17"
     assert postgres_cluster.distribution_version(str(tmp_path / "none")) == ""
+
+
+def test_what_an_interrupted_creation_left_is_put_aside(host):
+    root = host("17")
+    cluster = postgres.clusters(str(root))["17"]
+    keeper = postgres_cluster.Keeper({}, check=False)
+    keeper.put_aside(cluster)
+    (left,) = (root / "var/lib/postgresql/17").iterdir()
+    assert left.name.startswith("main.left-") and len(keeper.actions) == 1
+    keeper.put_aside(cluster)
+    assert len(keeper.actions) == 1
+
+
+def test_data_without_a_configuration_stops(host):
+    root = host("17", databases=True)
+    keeper = postgres_cluster.Keeper({}, check=False)
+    with pytest.raises(Refusal, match=r"holds databases, but .*17/main has no postgresql.conf"):
+        keeper.put_aside(postgres.clusters(str(root))["17"])
+    assert (root / "var/lib/postgresql/17/main/base").is_dir()
