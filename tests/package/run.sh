@@ -22,7 +22,7 @@ build() {
 install_elsewhere() {
   export ANSIBLE_COLLECTIONS_PATH=$work/collections
   ansible-galaxy collection install --no-deps --collections-path "$work/collections" "$tarball"
-  ansible-galaxy collection list groundwork.django | grep -qF "$work/collections" || die "another copy is in the way"
+  ansible-galaxy collection list groundwork.django | grep -F "$work/collections" >/dev/null || die "another copy is in the way"
 }
 
 run_site() {
