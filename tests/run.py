@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".cache" / "test"
-# Two hosts at a time: on two cores that is a third faster than one after the other, and more is not.
+# How many scenarios run at a time: one of them alone leaves a core idle while it waits for its host.
 HOSTS_AT_A_TIME = int(os.environ.get("TEST_JOBS", "2"))
 ENVIRONMENT = {
     "ANSIBLE_FORCE_COLOR": "0",
