@@ -40,9 +40,35 @@ options:
     type: path
     required: true
   certbot:
-    description: Path of the certbot executable.
+    description: Path of the certbot executable; with O(virtualenv) it is the one in there.
     type: path
     default: /usr/bin/certbot
+  virtualenv:
+    description:
+      - A virtualenv that certbot comes from, made when it is missing or holds something else. It is a part of this call
+        because a run in which nothing is due would else spend a fifth of its time on asking.
+    type: dict
+    suboptions:
+      path:
+        description: Absolute path of it.
+        type: path
+        required: true
+      requirements:
+        description: Hashed requirements, certbot among them.
+        type: str
+        required: true
+      uv_requirements:
+        description: Hashed requirements of uv, for a host that has none yet.
+        type: str
+        required: true
+      python:
+        description: Interpreter on the host, as M(groundwork.django.virtualenv) takes it.
+        type: str
+        default: python3
+      index_url:
+        description: Package index; empty for what the host's configuration says.
+        type: str
+        default: ""
   key_type:
     description: Kind of the private key.
     type: str
@@ -87,6 +113,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+installed:
+  description: Whether the virtualenv of certbot had to be made.
+  returned: always
+  type: bool
+  sample: false
 reason:
   description: Why a certificate was asked for; empty when there was no reason to.
   returned: always
@@ -117,9 +148,12 @@ from datetime import datetime, timedelta, timezone
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import x509
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
+from ansible_collections.groundwork.django.plugins.module_utils.venv import Uv, Virtualenv, lock
 
 CONFIG = "/etc/letsencrypt"
 LOG = "/var/log/letsencrypt/letsencrypt.log"
+UV = "/opt/groundwork/uv"
+UV_CACHE = "/var/cache/groundwork/uv"
 CHALLENGES = ".well-known/acme-challenge"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TIMEOUT = 10
@@ -356,11 +390,36 @@ def deploy(command: str, check: bool) -> bool:
     return True
 
 
+def install(wanted: dict, check: bool) -> bool:
+    """Make the virtualenv of certbot unless it is as it shall be. Returns whether it was not. Raises Refusal."""
+    try:
+        virtualenv = Virtualenv(wanted["path"], python=wanted["python"], requirements=wanted["requirements"])
+    except Refusal:
+        # In check mode the interpreter may be what an earlier task would have brought.
+        if check:
+            return True
+        raise
+    if virtualenv.is_current():
+        return False
+    if not check:
+        with lock():
+            # Another run may have made it in the meantime.
+            if not virtualenv.is_current():
+                uv = Uv(UV, UV_CACHE, wanted["index_url"])
+                uv.ensure(wanted["uv_requirements"])
+                virtualenv.build(uv)
+    return True
+
+
 def bring_about(params: dict, check: bool) -> dict:
     """Get and deploy the certificate where that is due. Raises Refusal."""
+    installed = False
+    if params["virtualenv"]:
+        installed = install(params["virtualenv"], check)
+        params = {**params, "certbot": os.path.join(params["virtualenv"]["path"], "bin", "certbot")}
     lineage = Lineage(params["name"])
     reason = lineage.reason(params, datetime.now(timezone.utc))
-    result = {"reason": reason, "warnings": [], "deployed": False}
+    result = {"reason": reason, "warnings": [], "deployed": False, "installed": installed}
     if reason and not check:
         if params["preflight"]:
             result["warnings"] = preflight(params["webroot"], params["domains"])
@@ -372,7 +431,7 @@ def bring_about(params: dict, check: bool) -> dict:
     if lineage.exists:
         result["deployed"] = deploy(params["deploy_command"], check) or bool(reason)
     result["serial"] = lineage.certificate.serial if lineage.certificate else ""
-    result["changed"] = bool(reason) or result["deployed"]
+    result["changed"] = installed or bool(reason) or result["deployed"]
     return result
 
 
@@ -385,6 +444,18 @@ def main() -> None:
             "directory_url": {"type": "str", "required": True},
             "webroot": {"type": "path", "required": True},
             "certbot": {"type": "path", "default": "/usr/bin/certbot"},
+            "virtualenv": {
+                "type": "dict",
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    # Too long for the host's journal.
+                    "requirements": {"type": "str", "required": True, "no_log": True},
+                    "uv_requirements": {"type": "str", "required": True, "no_log": True},
+                    "python": {"type": "str", "default": "python3"},
+                    # It may hold a password.
+                    "index_url": {"type": "str", "default": "", "no_log": True},
+                },
+            },
             "key_type": {"type": "str", "choices": ["ecdsa", "rsa"], "default": "ecdsa", "no_log": False},
             "ca_bundle": {"type": "path"},
             "deploy_command": {"type": "path", "required": True},
@@ -395,7 +466,8 @@ def main() -> None:
     os.umask(0o022)
     try:
         if module.check_mode and not x509.available():
-            result = {"changed": True, "reason": "there is none yet", "deployed": True, "serial": "", "warnings": []}
+            result = {"changed": True, "reason": "there is none yet", "serial": "", "warnings": []}
+            result |= {"deployed": True, "installed": bool(module.params["virtualenv"])}
         else:
             result = bring_about(module.params, module.check_mode)
     except Refusal as refusal:
@@ -404,7 +476,8 @@ def main() -> None:
         module.warn(warning)
     if module._diff and result["changed"]:
         header = f"{CONFIG}/live/{module.params['name']}"
-        after = f"a new certificate, because {result['reason']}\n" if result["reason"] else ""
+        after = "certbot installed\n" if result["installed"] else ""
+        after += f"a new certificate, because {result['reason']}\n" if result["reason"] else ""
         after += "served\n" if result["deployed"] else ""
         result["diff"] = {"before_header": header, "after_header": header, "before": "", "after": after}
     module.exit_json(**result)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 import pytest
-from ansible_collections.groundwork.django.plugins.module_utils import x509
+from ansible_collections.groundwork.django.plugins.module_utils import venv, x509
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 from ansible_collections.groundwork.django.plugins.modules import acme_certificate as module
 
@@ -68,6 +68,7 @@ def bench(tmp_path, monkeypatch):
                 "ca_bundle": None,
                 "deploy_command": str(hook),
                 "preflight": False,
+                "virtualenv": None,
             }
         )
 
@@ -161,7 +162,7 @@ def test_certificate_that_is_not_served_is_deployed(bench):
     bench.lineage(bench.config)
     bench.served.unlink()
     assert bench.run() | {"serial": ""} == {
-        "reason": "", "warnings": [], "deployed": True, "changed": True, "serial": ""
+        "reason": "", "installed": False, "warnings": [], "deployed": True, "changed": True, "serial": ""
     }  # fmt: skip
     assert bench.served.read_text() == "told\n"
     assert bench.calls() == []
@@ -232,3 +233,32 @@ def test_due_is_what_certbot_calls_due(life, left, interval, due):
 def test_settings_are_read_without_comments_and_quotes():
     found = module.parse_settings("# a = b\nserver = 'https://x/dir?y=z'\n[renewalparams]\n key_type=rsa\n")
     assert found == {"server": "https://x/dir?y=z", "key_type": "rsa"}
+
+
+def test_certbot_comes_from_a_virtualenv_that_is_made_once(bench, monkeypatch, tmp_path):
+    made = []
+
+    class PretendedUv:
+        def __init__(self, *_arguments) -> None:
+            pass
+
+        def ensure(self, _requirements) -> None:
+            made.append("uv")
+
+    def build(self, _uv) -> None:
+        made.append(self.path)
+        (tmp_path / "venv" / "bin").mkdir(parents=True)
+        shutil.copy(bench.params["certbot"], tmp_path / "venv" / "bin" / "certbot")
+        (tmp_path / "venv" / "bin" / "python").symlink_to(sys.executable)
+        venv.write_json(str(tmp_path / "venv" / venv.STAMP), self.stamp())
+
+    monkeypatch.setattr(venv, "LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(module, "Uv", PretendedUv)
+    monkeypatch.setattr(module.Virtualenv, "build", build)
+    wanted = {"path": str(tmp_path / "venv"), "requirements": "certbot==1", "uv_requirements": "uv==1", "index_url": ""}
+    wanted["python"] = sys.executable
+    assert bench.run(check=True, virtualenv=wanted)["installed"]
+    assert made == []
+    assert bench.run(virtualenv=wanted, certbot="/nowhere")["installed"]
+    assert made == ["uv", str(tmp_path / "venv")]
+    assert not bench.run(virtualenv=wanted)["changed"]
