@@ -52,6 +52,7 @@ def picture_of_terminal(log: Path, target: Path) -> None:
     console.print(Text("$ make demo\n" + "\n".join(lines)))
     drawing = console.export_svg(title="make demo")
     drawing = re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL)
+    drawing = re.sub(r"<!--.*?-->\s*", "", drawing, flags=re.DOTALL)
     target.write_text(drawing.replace("Fira Code", "monospace"), encoding="utf-8")
 
 

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A site's releases and slots as they lie on the host; nothing about them is remembered elsewhere.
 
-    <directory>/releases/<id>/       source, venv, static, env, gunicorn.conf.py, facts.json
-    <directory>/slots/blue, green    links to the release that a slot runs
-    <directory>/live                 link to the live slot: one rename makes a slot the live one
+<directory>/releases/<id>/       source, venv, static, env, gunicorn.conf.py, facts.json
+<directory>/slots/blue, green    links to the release that a slot runs
+<directory>/live                 link to the live slot: one rename makes a slot the live one
 """
 
 from __future__ import annotations
