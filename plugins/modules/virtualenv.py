@@ -149,6 +149,9 @@ def bring_about(params: dict, check: bool, diff: bool) -> dict:
     os.umask(0o022)
     uv = Uv(params["uv"], params["cache_dir"], params["index_url"])
     with lock():
+        # Another run may have made it in the meantime.
+        if wanted.is_current():
+            return {**result, "changed": False, "diff": {}}
         result["uv_installed"] = uv.ensure(params["uv_requirements"])
         wanted.build(uv)
     return result

@@ -1,5 +1,6 @@
 """What the virtualenv module decides, with a uv that only notes how it was called."""
 
+import contextlib
 import json
 import os
 import stat
@@ -164,6 +165,19 @@ def test_the_finished_one_survives_a_kill(bench, monkeypatch):
     (bench.path / "bin").mkdir(parents=True)
     assert bench.make()["changed"] is True
     assert sorted(path.name for path in bench.path.parent.glob("venv*")) == ["venv"]
+
+
+def test_one_that_another_run_made_while_this_one_waited_is_kept(bench, monkeypatch):
+    @contextlib.contextmanager
+    def busy():
+        with monkeypatch.context() as alone:
+            alone.setattr(virtualenv, "lock", contextlib.nullcontext)
+            bench.make()
+        yield
+
+    monkeypatch.setattr(virtualenv, "lock", busy)
+    assert bench.make()["changed"] is False
+    assert len(bench.calls()) == 2
 
 
 def test_what_is_no_virtualenv_is_not_replaced(bench):
