@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from machine import ROOT
+
 # Every file of a site, its users of ports and sockets, and when its processes started.
 STATE = """
 cd /
@@ -48,3 +50,21 @@ def test_a_domain_of_the_other_site_is_refused(converged):
     assert run.status != 0
     assert "forge.site.test" in run.output and "forge" in run.output
     assert run.total("changed") == 0
+
+
+def test_one_site_is_removed_as_the_documentation_says_and_the_other_stays(converged):
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    commands = page.split("## Remove one site from a host")[1].split("```sh\n")[1].split("```")[0]
+    assert commands.startswith("site=annex\n")
+    before = state(converged, "forge")
+    converged.shell(f"set -e\n{commands}")
+    left = converged.shell("find /etc /srv /var/lib /usr/local -xdev -name '*annex*' -not -path '/etc/letsencrypt/*'")
+    assert left.strip() == ""
+    assert state(converged, "forge") == before
+    assert converged.get("/", "forge")[0] == 200
+    assert converged.shell("systemctl --failed --no-legend --plain").strip() == ""
+    run = converged.play("forge")
+    assert set(run.changes) <= {
+        "groundwork.django.postgres : configure | Compose pg_hba.conf of the rules of all sites",
+        "groundwork.django.postgres : service | Run the server with the configuration that is on disk",
+    }, run.output
