@@ -36,10 +36,18 @@ install_packages() {
     >>"$log_directory/apt.log" 2>&1 || die "the installation failed, see $log_directory/apt.log"
 }
 
+# A killed engine leaves its pid behind; whoever has that number now keeps the next one from starting.
+forget_dead_engine() {
+  local pid
+  pid=$(cat /var/run/docker.pid 2>/dev/null) || return 0
+  [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ] || as_root rm -f /var/run/docker.pid
+}
+
 start_engine() {
   if [ -d /run/systemd/system ]; then
     as_root systemctl start docker || die "the docker service does not start, see: journalctl -u docker"
   else
+    forget_dead_engine
     say "starting dockerd by hand, since no service manager runs here (log: $log_directory/dockerd.log)"
     as_root setsid dockerd </dev/null >"$log_directory/dockerd.log" 2>&1 &
   fi
