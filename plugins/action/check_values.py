@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.release import __version__ as ansible_version
 from ansible_collections.groundwork.django.plugins.plugin_utils import site_rules, specs
@@ -21,6 +22,8 @@ _SETTINGS = "site_settings"
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ALIAS = re.compile(r"\{\{ *([A-Za-z_][A-Za-z0-9_]*) *\}\}\Z")
 _NOT_VALUES = frozenset({"hostvars", "vars", "groups", "ansible_facts"})
+#: what a check of the host compares with the sites that are already on it
+_SITE_VALUES = frozenset({"groundwork_site_name", "groundwork_site_domains", "groundwork_site_user"})
 _UNDEFINED = re.compile(r"'([A-Za-z_][A-Za-z0-9_.]*)' is undefined")
 
 
@@ -31,7 +34,7 @@ class ActionModule(ActionBase):
     _requires_connection = False
     _supports_check_mode = True
     _supports_async = False
-    _VALID_ARGS = frozenset({"roles"})
+    _VALID_ARGS = frozenset({"roles", "of_the_host_only"})
 
     def run(self, tmp=None, task_vars=None):
         """Return ``msg``, ``changed: false`` and, where something is wrong, ``failed``."""
@@ -41,7 +44,7 @@ class ActionModule(ActionBase):
         if too_old:
             return _failed(result, [too_old])
 
-        checks = RoleChecks(self._templar, task_vars)
+        checks = RoleChecks(self._templar, task_vars, boolean(self._task.args.get("of_the_host_only", False)))
         paths = self._role_paths()
         for name, path in paths.items():
             checks.add(name, path)
@@ -77,7 +80,8 @@ class ActionModule(ActionBase):
         """Option ``roles``, or the role that the task stands in."""
         unknown = set(self._task.args) - self._VALID_ARGS
         if unknown:
-            raise AnsibleError(f"check_values has no option {', '.join(sorted(unknown))}; it takes roles only.")
+            known = " and ".join(sorted(self._VALID_ARGS))
+            raise AnsibleError(f"check_values has no option {', '.join(sorted(unknown))}; it takes {known}.")
         roles = self._task.args.get("roles")
         if roles is None and self._task._role is not None:
             return [self._task._role.get_name(include_role_fqcn=False)]
@@ -91,8 +95,9 @@ class ActionModule(ActionBase):
 class RoleChecks:
     """The values of roles, worked out and checked against their argument specs and their rules."""
 
-    def __init__(self, templar, task_vars: Mapping[str, object]):
+    def __init__(self, templar, task_vars: Mapping[str, object], of_the_host_only: bool = False):
         self._vars = task_vars
+        self._of_the_host_only = of_the_host_only
         # what has been worked out replaces its template, so no template is rendered twice
         self._known = dict(task_vars)
         self._templar = templar.copy_with_new_env(available_variables=self._known)
@@ -114,6 +119,8 @@ class RoleChecks:
     def work_out(self) -> None:
         """Template every value that has an option, and check it against its spec."""
         for name, spec in self._specs.items():
+            if self._is_settled({name}):
+                continue
             self.count += 1
             if name not in self._vars:
                 if spec.get("required"):
@@ -164,7 +171,7 @@ class RoleChecks:
         """The sentences of the rules that do not hold; rules about values already found faulty are left out."""
         for role, rule in self._rules:
             words = set(_WORD.findall(str(rule["that"])))
-            if words & self.bad.keys() or self._follows_from_bad(words):
+            if self._is_settled(words) or words & self.bad.keys() or self._follows_from_bad(words):
                 continue
             try:
                 holds = self._templar.evaluate_conditional(rule["that"])
@@ -192,6 +199,10 @@ class RoleChecks:
         A check before the facts leaves such a value to the check after them.
         """
         return not self._has_facts and "has no attribute" in str(error) and "ansible_facts" in self._origins(words)
+
+    def _is_settled(self, words: set[str]) -> bool:
+        """Whether an earlier check has judged something made of ``words``, which no fact of the host can change."""
+        return self._of_the_host_only and "ansible_facts" not in self._origins(words) and not words & _SITE_VALUES
 
     def _follows_from_bad(self, words: set[str]) -> bool:
         """Whether something made of the variables ``words`` is made of one that has a fault of its own."""

@@ -5,49 +5,44 @@ from __future__ import annotations
 
 import os
 import tempfile
-from pathlib import Path
 
-from ansible.plugins.action import ActionBase
+from ansible_collections.groundwork.django.plugins.action import batch
 from ansible_collections.groundwork.django.plugins.plugin_utils import source_tree
 
-UV_REQUIREMENTS = Path(__file__).resolve().parents[2] / "files" / "uv.txt"
 
-
-class ActionModule(ActionBase):
-    """Runs groundwork.django.release; some steps get what only the controller has."""
+class ActionModule(batch.ActionModule):
+    """Sends a release as a batch of one; some steps get what only the controller has."""
 
     TRANSFERS_FILES = True
     _supports_check_mode = True
 
     def run(self, tmp=None, task_vars=None):
-        result = super().run(tmp, task_vars)
-        args = dict(self._task.args)
+        task_vars = task_vars or {}
+        args = self._completed("release", self._task.args, task_vars)
         if args.get("step") == "install":
-            args["uv_requirements"] = UV_REQUIREMENTS.read_text(encoding="utf-8")
+            args["uv_requirements"] = batch.UV_REQUIREMENTS.read_text(encoding="utf-8")
         source = dict(args.get("source") or {})
         if source:
             args["ssh_key"] = source.pop("ssh_key", None) or ""
             args["source"] = source
         if source.get("type") != "directory" or args.get("step") not in ("inspect", "fetch"):
-            return self._execute_module(module_name="groundwork.django.release", module_args=args, task_vars=task_vars)
+            return self._send_one("release", args, task_vars)
         root = self._absolute(str(source.get("path") or ""))
         exclude = [str(pattern) for pattern in source.get("exclude") or []]
         try:
             digest = source_tree.digest(root, exclude)
             args["source"] = {**source, "path": root, "digest": digest}
             if args["step"] == "inspect":
-                return self._execute_module(
-                    module_name="groundwork.django.release", module_args=args, task_vars=task_vars
-                )
-            return self._send(root, exclude, args, task_vars)
+                return self._send_one("release", args, task_vars)
+            return self._send_source(root, exclude, args, task_vars)
         except (source_tree.SourceError, OSError) as error:
-            return {**result, "failed": True, "changed": False, "msg": f"The source cannot be read: {error}"}
+            return {"failed": True, "changed": False, "msg": f"The source cannot be read: {error}"}
 
     def _absolute(self, path: str) -> str:
         """The path of the source; a relative one starts at the directory of the playbook."""
         return os.path.normpath(os.path.join(self._loader.get_basedir(), os.path.expanduser(path)))
 
-    def _send(self, root: str, exclude: list[str], args: dict, task_vars: dict) -> dict:
+    def _send_source(self, root: str, exclude: list[str], args: dict, task_vars: dict) -> dict:
         """Make the archive, put it on the host, and have the module unpack it."""
         with tempfile.TemporaryDirectory(prefix="groundwork-") as folder:
             local = os.path.join(folder, "source.tar.gz")
@@ -58,8 +53,6 @@ class ActionModule(ActionBase):
                     local, self._connection._shell.join_path(remote_folder, "source.tar.gz")
                 )
                 self._fixup_perms2((remote_folder, args["archive"]))
-                return self._execute_module(
-                    module_name="groundwork.django.release", module_args=args, task_vars=task_vars
-                )
+                return self._send_one("release", args, task_vars)
             finally:
                 self._remove_tmp_path(remote_folder)

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
+import fnmatch
+import glob
 import os
 import shlex
 import shutil
@@ -14,7 +14,6 @@ import signal
 import stat
 import subprocess
 import tempfile
-import zlib
 
 from ansible_collections.groundwork.django.plugins.module_utils import files as fs
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
@@ -22,11 +21,6 @@ from ansible_collections.groundwork.django.plugins.module_utils.files import Ref
 MANIFESTS = "/var/lib/groundwork/manifests"
 SECRET = "content is secret\n"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-def unpack(payload: str) -> dict:
-    """The plan that the action plugin has packed."""
-    return json.loads(zlib.decompress(base64.b64decode(payload)))
 
 
 class Killed(BaseException):
@@ -199,6 +193,26 @@ def _stage(changes: list[Change], stages: dict[str, str], parent: str | None) ->
             fs.write_new(change.staged, change.content, change.uid, change.gid, change.mode)
 
 
+def _assembled(entry: dict, plan: dict, removals: list[str]) -> dict:
+    """A file that is made of parts: those on disk, as they will be when the rest of the plan has been carried out."""
+    planned = {item["path"]: item["content"].encode("utf-8", "surrogateescape") for item in plan["files"]}
+    directory, pattern = os.path.split(entry["parts"])
+    parts = {
+        path
+        for path in planned
+        if os.path.dirname(path) == directory and fnmatch.fnmatch(os.path.basename(path), pattern)
+    }
+    parts |= set(glob.glob(entry["parts"])) - set(removals)
+    content = b""
+    for path in sorted(parts):
+        part = planned.get(path)
+        if part is None:
+            with open(path, "rb") as stream:
+                part = stream.read()
+        content += part if part.endswith(b"\n") or not part else part + b"\n"
+    return {**entry, "content": content.decode("utf-8", "surrogateescape")}
+
+
 def _manifest_path(name: str) -> str:
     return os.path.join(MANIFESTS, f"{name}.json")
 
@@ -206,18 +220,19 @@ def _manifest_path(name: str) -> str:
 def place(plan: dict, check: bool = False, diff: bool = False) -> dict:
     """Bring about what a plan says.
 
-    plan: files, directories, directory_mode and manifest, as the action plugin makes it.
+    plan: files, directories, directory_mode, assemble and manifest, as the action plugin makes it.
     check: only say what would change. diff: also say how.
     Returns changed, changed_paths, removed_paths, warnings and, on request, diff. Raises Refusal.
     """
     directory_changes = [c for c in (_look_at_directory(item, check) for item in plan["directories"]) if c]
-    file_changes = [c for c in (_look_at_file(item, check) for item in plan["files"]) if c]
     name = plan["manifest"]
     recorded = set(fs.read_json(_manifest_path(name)).get("paths", [])) if name else set()
     rendered = {item["path"] for item in plan["files"]}
-    created = {c.path for c in file_changes if c.before is None and not c.item["create_only"]}
-    final = (recorded & rendered) | created
     removals = sorted(path for path in recorded - rendered if os.path.isfile(path) and not os.path.islink(path))
+    assembled = [_assembled(entry, plan, removals) for entry in plan.get("assemble", [])]
+    file_changes = [c for c in (_look_at_file(item, check) for item in [*plan["files"], *assembled]) if c]
+    created = {c.path for c in file_changes if c.before is None and not c.item["create_only"]} & rendered
+    final = (recorded & rendered) | created
 
     warnings: list[str] = []
     result = {
@@ -238,7 +253,7 @@ def place(plan: dict, check: bool = False, diff: bool = False) -> dict:
     made: list[str] = []
     done = False
     try:
-        for directory in {os.path.dirname(path) for path in rendered}:
+        for directory in {os.path.dirname(path) for path in [*rendered, *(item["path"] for item in assembled)]}:
             fs.remove_stale_stages(directory)
         mode = fs.parse_mode(plan["directory_mode"])
         for change in directory_changes:

@@ -31,6 +31,12 @@ options:
       - Names of the roles whose values are checked. The default is the role that the task stands in.
     type: list
     elements: str
+  of_the_host_only:
+    description:
+      - Check only what depends on the facts of the host. It is for the second check of a play, after the facts; the
+        first one has judged the rest.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: It changes nothing, and runs in check mode as it does without.
@@ -52,13 +58,4 @@ msg:
   returned: always
   type: str
   sample: 'nginx_client_max_body_size is "10x", which is not a size: write a number with k, m or g, like "10m".'
-play:
-  description: What tells this play from others of the run.
-  returned: success
-  type: str
-checked:
-  description: The roles all of whose values were checked; one that waits for facts is not among them.
-  returned: success
-  type: list
-  elements: str
 """

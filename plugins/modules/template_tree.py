@@ -94,6 +94,34 @@ options:
       mode:
         description: Quoted octal mode. The default is C("0755").
         type: str
+  assemble:
+    description:
+      - Files that are made of parts which several callers place in a directory, in the order of their names.
+      - The parts of this call count as they will be, so check mode tells the truth. Such a file is never removed.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Absolute path of the file. O(rename) applies to it.
+        type: path
+        required: true
+      parts:
+        description: Absolute path of the parts, with a shell pattern as its last part. O(rename) applies to it.
+        type: path
+        required: true
+      owner:
+        description: User name or number. The default is C(root).
+        type: str
+      group:
+        description: Group name or number. The default is C(root).
+        type: str
+      mode:
+        description: Quoted octal mode. The default is C("0644").
+        type: str
+      validate:
+        description: As O(files[].validate).
+        type: str
   manifest:
     description:
       - Name under which C(/var/lib/groundwork/manifests/<name>.json) on the host lists what this call has made.
@@ -167,53 +195,11 @@ removed_paths:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.groundwork.django.plugins.module_utils import tree
-from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
+from ansible_collections.groundwork.django.plugins.module_utils.modules import template_tree
 
 
 def main() -> None:
-    attributes = {"owner": {"type": "str"}, "group": {"type": "str"}, "mode": {"type": "str"}}
-    module = AnsibleModule(
-        argument_spec={
-            "src": {"type": "list", "elements": "str", "required": True},
-            "rename": {"type": "dict", "default": {}},
-            "exclude": {"type": "list", "elements": "str", "default": []},
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "str", "required": True},
-                    "validate": {"type": "str"},
-                    "create_only": {"type": "bool"},
-                    "secret": {"type": "bool", "no_log": False},
-                    **attributes,
-                },
-            },
-            "directory_mode": {"type": "str", "default": "0755"},
-            "directories": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {"path": {"type": "path", "required": True}, **attributes},
-            },
-            "manifest": {"type": "str"},
-            "lstrip_blocks": {"type": "bool", "default": False},
-            "payload": {"type": "str", "no_log": True},
-        },
-        supports_check_mode=True,
-    )
-    if not module.params["payload"]:
-        module.fail_json(
-            msg="template_tree has to be called as groundwork.django.template_tree, through its action plugin."
-        )
-    try:
-        result = tree.place(tree.unpack(module.params["payload"]), check=module.check_mode, diff=module._diff)
-    except Refusal as refusal:
-        module.fail_json(msg=str(refusal))
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**result)
+    template_tree.carry_out(AnsibleModule(argument_spec=template_tree.ARGUMENTS, supports_check_mode=True))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 from ansible_collections.groundwork.django.plugins.module_utils import venv, x509
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
-from ansible_collections.groundwork.django.plugins.modules import acme_certificate as module
+from ansible_collections.groundwork.django.plugins.module_utils.modules import acme_certificate as module
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
-from ansible_collections.groundwork.django.plugins.modules import localization
+from ansible_collections.groundwork.django.plugins.module_utils.modules import localization
 
 
 @pytest.fixture

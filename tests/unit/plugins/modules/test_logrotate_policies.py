@@ -6,7 +6,7 @@ import shutil
 import pytest
 from ansible_collections.groundwork.django.plugins.module_utils import tree
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
-from ansible_collections.groundwork.django.plugins.modules import logrotate_policies as module
+from ansible_collections.groundwork.django.plugins.module_utils.modules import logrotate_policies as module
 
 POLICY = {
     "name": "forge-app", "paths": ["/var/log/forge/app.log"], "frequency": "daily", "keep": 10,

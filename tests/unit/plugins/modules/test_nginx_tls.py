@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.groundwork.django.plugins.module_utils import x509
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
-from ansible_collections.groundwork.django.plugins.modules import nginx_tls
+from ansible_collections.groundwork.django.plugins.module_utils.modules import nginx_tls
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 DOMAINS = ["forge.example.org", "www.forge.example.org"]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
-from ansible_collections.groundwork.django.plugins.modules import packages
+from ansible_collections.groundwork.django.plugins.module_utils.modules import packages
 
 DPKG = (
     "acl\tamd64\tinstalled\t2.3.2-2\t\n"

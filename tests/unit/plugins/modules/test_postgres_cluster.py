@@ -3,7 +3,7 @@
 import pytest
 from ansible_collections.groundwork.django.plugins.module_utils import postgres
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
-from ansible_collections.groundwork.django.plugins.modules import postgres_cluster
+from ansible_collections.groundwork.django.plugins.module_utils.modules import postgres_cluster
 
 
 @pytest.fixture

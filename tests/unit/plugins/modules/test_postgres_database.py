@@ -3,7 +3,7 @@
 import pytest
 from ansible_collections.groundwork.django.plugins.module_utils import postgres
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
-from ansible_collections.groundwork.django.plugins.modules import postgres_database
+from ansible_collections.groundwork.django.plugins.module_utils.modules import postgres_database
 
 PARAMS = {"name": "forge", "owner": "forge", "password": "", "locale": "C.UTF-8", "extensions": [], "settings": {}}
 GOOD = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
-from ansible_collections.groundwork.django.plugins.modules import service
+from ansible_collections.groundwork.django.plugins.module_utils.modules import service
 
 LATER = 50
 

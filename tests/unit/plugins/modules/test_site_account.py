@@ -6,7 +6,7 @@ import grp
 import pwd
 
 import pytest
-from ansible_collections.groundwork.django.plugins.modules import site_account
+from ansible_collections.groundwork.django.plugins.module_utils.modules import site_account
 
 HOME = "/var/lib/forge"
 

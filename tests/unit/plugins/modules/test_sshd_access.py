@@ -1,7 +1,7 @@
 """The way in: who would be locked out, and where the include stands."""
 
 import pytest
-from ansible_collections.groundwork.django.plugins.modules import sshd_access
+from ansible_collections.groundwork.django.plugins.module_utils.modules import sshd_access
 
 KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIO96I1aOPjlTFsmicOQJYTG89jmBrf3jqZk3vW10eDVi"
 

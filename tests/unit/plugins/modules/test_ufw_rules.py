@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
-from ansible_collections.groundwork.django.plugins.modules import ufw_rules
+from ansible_collections.groundwork.django.plugins.module_utils.modules import ufw_rules
 
 SSH = "limit tcp 22 0.0.0.0/0 any 0.0.0.0/0 in"
 WEB = "allow tcp 443 0.0.0.0/0 any 0.0.0.0/0 in"

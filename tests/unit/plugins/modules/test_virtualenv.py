@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.groundwork.django.plugins.module_utils import venv
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
-from ansible_collections.groundwork.django.plugins.modules import virtualenv
+from ansible_collections.groundwork.django.plugins.module_utils.modules import virtualenv
 
 REQUIREMENTS = """# comment
 django==5.2.19 \\

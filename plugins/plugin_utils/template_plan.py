@@ -1,36 +1,32 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Render a tree of templates on the controller and hand it to the module in one round trip."""
+"""What template_tree does on the controller: render a tree of templates into the plan that the module carries out."""
 
 from __future__ import annotations
 
-import base64
 import datetime
 import fnmatch
-import json
 import os
 import pwd
 import re
 import time
-import zlib
 
 from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 
-OPTIONS = frozenset(("src", "rename", "exclude", "files", "directory_mode", "directories", "manifest", "lstrip_blocks"))
+OPTIONS = frozenset(
+    ("src", "rename", "exclude", "files", "directory_mode", "directories", "assemble", "manifest", "lstrip_blocks")
+)
 FILE_KEYS = frozenset(("path", "owner", "group", "mode", "validate", "create_only", "secret"))
 DIRECTORY_KEYS = frozenset(("path", "owner", "group", "mode"))
+ASSEMBLE_KEYS = frozenset(("path", "parts", "owner", "group", "mode", "validate"))
+DEFAULTS = {"owner": "root", "group": "root", "mode": "0644", "validate": "", "create_only": False, "secret": False}
 MODE = re.compile(r"^[0-7]{3,4}$")
+PARTS = re.compile(r"^(?:/[^*?\[]+)+/[^/]+$")
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")
-
-
-def pack(plan: dict) -> str:
-    """Turn the plan into text that travels as one module option; bytes are kept in it by surrogate escapes."""
-    return base64.b64encode(zlib.compress(json.dumps(plan).encode("ascii"), 6)).decode("ascii")
 
 
 def find_sources(root: str, src: str) -> list[str]:
@@ -62,7 +58,7 @@ def rename_path(path: str, rename: dict[str, str]) -> str:
 
 def attributes_of(path: str, entries: list[dict]) -> dict:
     """Owner, group, mode and so on of a target path: defaults, overridden by each matching entry in order."""
-    result = {"owner": "root", "group": "root", "mode": "0644", "validate": "", "create_only": False, "secret": False}
+    result = dict(DEFAULTS)
     for entry in entries:
         if fnmatch.fnmatchcase(path, entry["path"]):
             result.update({key: value for key, value in entry.items() if key != "path"})
@@ -94,28 +90,27 @@ def managed_text(full: str) -> str:
     return trust_as_template(time.strftime(text, time.localtime(os.stat(full).st_mtime)))
 
 
-class ActionModule(ActionBase):
-    """Renders below the role's templates/, and sends the result to groundwork.django.template_tree."""
+class TemplatePlanner:
+    """Renders below the templates/ of a role, or beside the play where there is no role.
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
+    role_path: directory of the role, empty outside of one. loader, templar: those of the action. task_vars: the
+    variables that templates see.
+    """
 
-    def run(self, tmp=None, task_vars=None):
-        super().run(tmp, task_vars)
-        task_vars = task_vars or {}
-        args = self._task.args
+    def __init__(self, role_path: str, loader, templar, task_vars: dict) -> None:
+        self._role_path = role_path
+        self._loader = loader
+        self._templar = templar
+        self._task_vars = task_vars
+
+    def plan(self, args: dict) -> dict:
+        """Check the options, render everything, and return what the module has to bring about.
+
+        Raises AnsibleActionFail with one sentence.
+        """
         unknown = sorted(set(args) - OPTIONS)
         if unknown:
             raise AnsibleActionFail(f"template_tree has no option named {', '.join(unknown)}.")
-        plan = self._plan(args, task_vars)
-        module_args = {key: value for key, value in args.items() if value is not None}
-        module_args["payload"] = pack(plan)
-        return self._execute_module(
-            module_name="groundwork.django.template_tree", module_args=module_args, task_vars=task_vars
-        )
-
-    def _plan(self, args: dict, task_vars: dict) -> dict:
-        """Check the options, render everything, and return what the module has to bring about."""
         sources = self._list(args, "src")
         if not sources:
             raise AnsibleActionFail("template_tree needs src, a path or a list of paths below the role's templates/.")
@@ -127,6 +122,14 @@ class ActionModule(ActionBase):
             entry["path"] = os.path.normpath(rename_path(entry["path"], rename))
             if not entry["path"].startswith("/"):
                 raise AnsibleActionFail(f"The directory {entry['path']} of directories is not an absolute path.")
+        assemble = self._entries(args, "assemble", ASSEMBLE_KEYS)
+        for entry in assemble:
+            for key in ("path", "parts"):
+                entry[key] = rename_path(str(entry.get(key) or ""), rename)
+            if not entry["path"].startswith("/") or not PARTS.match(entry["parts"]):
+                raise AnsibleActionFail(
+                    "An entry of assemble has an absolute path, and parts such as /etc/app.d/*.conf."
+                )
         manifest = args.get("manifest") or ""
         if manifest and not NAME.match(manifest):
             raise AnsibleActionFail(f'The manifest name "{manifest}" may hold letters, digits and ". _ @ -" only.')
@@ -136,7 +139,7 @@ class ActionModule(ActionBase):
         wanted: dict[str, tuple[str, str]] = {}
         skipped: list[str] = []
         for src in sources:
-            root, relative = self._locate(src, task_vars)
+            root, relative = self._locate(src)
             for source in find_sources(root, relative):
                 path = target_of(source, rename)
                 if any(fnmatch.fnmatchcase(path, pattern) for pattern in exclude):
@@ -152,13 +155,19 @@ class ActionModule(ActionBase):
             if not any(fnmatch.fnmatchcase(path, entry["path"]) for path in known):
                 raise AnsibleActionFail(f'The pattern "{entry["path"]}" of files matches no target path.')
 
-        render = self._renderer(task_vars, args)
+        render = self._renderer(args)
         files = []
         for path, (root, source) in wanted.items():
             attributes = attributes_of(path, entries)
             content = render(root, source, path)
             files.append({"path": path, "content": content.decode("utf-8", "surrogateescape"), **attributes})
-        return {"files": files, "directories": directories, "directory_mode": mode, "manifest": manifest}
+        return {
+            "files": files,
+            "directories": directories,
+            "directory_mode": mode,
+            "assemble": [{**DEFAULTS, **entry} for entry in assemble],
+            "manifest": manifest,
+        }
 
     @staticmethod
     def _list(args: dict, name: str) -> list[str]:
@@ -211,27 +220,27 @@ class ActionModule(ActionBase):
             result.append(entry)
         return result
 
-    def _locate(self, src: str, task_vars: dict) -> tuple[str, str]:
+    def _locate(self, src: str) -> tuple[str, str]:
         """The templates directory that holds `src`, and `src` made plain."""
         relative = os.path.normpath(src)
         if relative.startswith(("/", "..")) or relative == "." or relative.split("/")[0] == "shared":
             raise AnsibleActionFail(f'src "{src}" is not a path of target files below templates/.')
-        roots = [self._task._role._role_path] if self._task._role else []
-        roots += [*task_vars.get("ansible_search_path", []), self._loader.get_basedir()]
+        roots = [self._role_path] if self._role_path else []
+        roots += [*self._task_vars.get("ansible_search_path", []), self._loader.get_basedir()]
         for root in roots:
             templates = os.path.join(root, "templates")
             if os.path.exists(os.path.join(templates, relative)):
                 return templates, relative
         raise AnsibleActionFail(f"There is no templates/{relative} in {roots[0]}.")
 
-    def _renderer(self, task_vars: dict, args: dict):
+    def _renderer(self, args: dict):
         """A function that renders one source exactly as ansible.builtin.template does."""
         overrides = {
             "trim_blocks": True,
             "lstrip_blocks": boolean(args.get("lstrip_blocks") or False),
             "newline_sequence": "\n",
         }
-        base = [*task_vars.get("ansible_search_path", []), self._loader.get_basedir()]
+        base = [*self._task_vars.get("ansible_search_path", []), self._loader.get_basedir()]
         templars: dict[str, object] = {}
 
         def render(root: str, source: str, path: str) -> bytes:
@@ -240,7 +249,7 @@ class ActionModule(ActionBase):
                 with open(full, "rb") as stream:
                     return stream.read()
             folder = os.path.dirname(full)
-            variables = dict(task_vars)
+            variables = dict(self._task_vars)
             variables.update(variables_of(source, full, path))
             if "ansible_managed" not in variables:
                 variables["ansible_managed"] = managed_text(full)

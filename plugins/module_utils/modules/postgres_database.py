@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What module postgres_database does on the host."""
+
+from __future__ import annotations
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.groundwork.django.plugins.module_utils import postgres
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
+from ansible_collections.groundwork.django.plugins.module_utils.postgres import identifier, literal
+
+ATTRIBUTES = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+
+STATE = """
+SELECT json_build_object(
+  'role', (
+    SELECT json_build_object(
+      'attributes', rolcanlogin AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls),
+      'verifier', rolpassword)
+    FROM pg_authid WHERE rolname = {owner}),
+  'database', (
+    SELECT json_build_object(
+      'owner', pg_get_userbyid(datdba),
+      'public', EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee = 0))
+    FROM pg_database WHERE datname = {name}),
+  'settings', (
+    SELECT to_json(s.setconfig)
+    FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase JOIN pg_roles r ON r.oid = s.setrole
+    WHERE d.datname = {name} AND r.rolname = {owner}));
+"""
+
+INSIDE = """
+SELECT json_build_object(
+  'extensions', (SELECT json_agg(extname) FROM pg_extension),
+  'available', (SELECT json_agg(name) FROM pg_available_extensions),
+  'creatable', (
+    SELECT to_regnamespace('public') IS NULL OR has_schema_privilege(oid, 'public', 'CREATE')
+    FROM pg_roles WHERE rolname = {owner}));
+"""
+
+ARGUMENTS = {
+    "version": {"type": "str", "required": True},
+    "port": {"type": "int", "default": 5432},
+    "name": {"type": "str", "required": True},
+    "owner": {"type": "str", "required": True},
+    "password": {"type": "str", "default": "", "no_log": True},
+    "locale": {"type": "str", "default": "C.UTF-8"},
+    "extensions": {"type": "list", "elements": "str", "default": []},
+    "settings": {"type": "dict", "default": {}},
+}
+"""Options of the module."""
+
+
+class Keeper:
+    """Compares what is with what shall be; collects statements, and runs them unless only asked to check."""
+
+    def __init__(self, params: dict, server: postgres.Server, check: bool) -> None:
+        self.params = params
+        self.server = server
+        self.check = check
+        self.actions: list[str] = []
+
+    def do(self, action: str, sql: str, database: str = "postgres") -> None:
+        """Remember an action, and run its statement."""
+        self.actions.append(action)
+        if not self.check:
+            self.server.run(sql, database)
+
+    def keep(self) -> None:
+        """Bring everything about, in an order that can be interrupted. Raises Refusal."""
+        name, owner = self.params["name"], self.params["owner"]
+        try:
+            state = self.server.ask(STATE.format(name=literal(name), owner=literal(owner)))
+        except postgres.Unreachable:
+            if not self.check:
+                raise
+            state = {"role": None, "database": None, "settings": None}
+        self.keep_role(owner, state["role"])
+        self.keep_database(name, owner, state["database"])
+        self.keep_settings(name, owner, state["settings"] or [])
+        there = state["database"] is not None or not self.check
+        self.keep_inside(name, self.server.ask(INSIDE.format(owner=literal(owner)), name) if there else {})
+
+    def keep_role(self, owner: str, role: dict | None) -> None:
+        """Role, attributes and password. The password travels as its verifier."""
+        password = self.params["password"]
+        role_name = identifier(owner)
+        if role is None:
+            self.do(f"create role {owner}", f"CREATE ROLE {role_name} {ATTRIBUTES};")
+            role = {"attributes": True, "verifier": None}
+        if not role["attributes"]:
+            self.do(f"take rights from role {owner}", f"ALTER ROLE {role_name} {ATTRIBUTES};")
+        if password and not postgres.scram_matches(password, role["verifier"]):
+            verifier = literal(postgres.scram_verifier(password))
+            self.do(f"set the password of role {owner}", f"ALTER ROLE {role_name} PASSWORD {verifier};")
+        if not password and role["verifier"] is not None:
+            self.do(f"take the password from role {owner}", f"ALTER ROLE {role_name} PASSWORD NULL;")
+
+    def keep_database(self, name: str, owner: str, database: dict | None) -> None:
+        """Database, owner, and nothing for everybody."""
+        if database is None:
+            locale = literal(self.params["locale"])
+            self.do(
+                f"create database {name}",
+                f"CREATE DATABASE {identifier(name)} OWNER {identifier(owner)} TEMPLATE template0 ENCODING 'UTF8' "
+                f"LC_COLLATE {locale} LC_CTYPE {locale};",
+            )
+            database = {"owner": owner, "public": True}
+        if database["owner"] != owner:
+            self.do(
+                f"give database {name} to {owner}", f"ALTER DATABASE {identifier(name)} OWNER TO {identifier(owner)};"
+            )
+        if database["public"]:
+            self.do(f"close database {name} to others", f"REVOKE ALL ON DATABASE {identifier(name)} FROM PUBLIC;")
+
+    def keep_settings(self, name: str, owner: str, present: list[str]) -> None:
+        """Settings of the role in the database."""
+        values = dict(item.split("=", 1) for item in present)
+        start = f"ALTER ROLE {identifier(owner)} IN DATABASE {identifier(name)}"
+        for key, value in sorted(self.params["settings"].items()):
+            if value is None:
+                if key in values:
+                    self.do(f"reset {key} of role {owner}", f"{start} RESET {identifier(key)};")
+            elif values.get(key) != as_text(value):
+                self.do(f"set {key} of role {owner}", f"{start} SET {identifier(key)} TO {literal(as_text(value))};")
+
+    def keep_inside(self, name: str, inside: dict) -> None:
+        """What is in the database: the owner's right to the schema, and extensions."""
+        if inside.get("creatable") is False:
+            # Only a database that came from an older major version: since 15, its owner has the right by this role.
+            self.do(
+                f"let the owner of {name} create in schema public",
+                "ALTER SCHEMA public OWNER TO pg_database_owner; REVOKE CREATE ON SCHEMA public FROM PUBLIC;",
+                name,
+            )
+        for extension in self.params["extensions"]:
+            if extension in (inside.get("extensions") or []):
+                continue
+            if inside and extension not in inside["available"]:
+                raise Refusal(
+                    f'The extension "{extension}" is not installed on the host: add its package to '
+                    f"postgres_extra_packages."
+                )
+            self.do(
+                f"create extension {extension} in {name}",
+                f"CREATE EXTENSION IF NOT EXISTS {identifier(extension)} CASCADE;",
+                name,
+            )
+
+
+def as_text(value: object) -> str:
+    """A value of a setting as PostgreSQL keeps it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
+
+
+def carry_out(module: AnsibleModule) -> None:
+    """Do the work of the module and end by its exit_json or fail_json."""
+    server = postgres.Server(module.params["version"], module.params["port"])
+    keeper = Keeper(module.params, server, module.check_mode)
+    try:
+        if module.params["owner"] == "postgres":
+            raise Refusal("The role postgres is the superuser: give the database an owner of its own.")
+        keeper.keep()
+    except Refusal as refusal:
+        module.fail_json(msg=str(refusal))
+    lines = "".join(f"{action}\n" for action in keeper.actions)
+    module.exit_json(changed=bool(keeper.actions), actions=keeper.actions, diff={"before": "", "after": lines})

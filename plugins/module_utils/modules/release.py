@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What module release does on the host."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.groundwork.django.plugins.module_utils import build, git_source, probe
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
+from ansible_collections.groundwork.django.plugins.module_utils.proxy import Proxy, wait_for_end
+from ansible_collections.groundwork.django.plugins.module_utils.slots import Site, last_line
+from ansible_collections.groundwork.django.plugins.module_utils.venv import Uv, Virtualenv, lock
+
+PROBE_PAUSE = 1.0
+UV_DIRECTORY = "/opt/groundwork/uv"
+UV_CACHE = "/var/cache/groundwork/uv"
+
+TEXT = {"type": "str", "default": ""}
+WORDS = {"type": "list", "elements": "str", "default": []}
+SITE_PATHS = ("directory", "run_directory", "static_directory", "log_directory", "runner")
+SITE_OPTIONS = {
+    **{name: {"type": "str", "required": True} for name in ("name", "user")},
+    **{name: {"type": "path", "required": True} for name in SITE_PATHS},
+}
+SOURCE_OPTIONS = {
+    "type": {"type": "str", "choices": ["directory", "git"], "required": True},
+    "path": {"type": "str"},
+    "exclude": WORDS,
+    "url": {"type": "str"},
+    "ref": {"type": "str", "default": "HEAD"},
+    "ssh_key": {"type": "str", "no_log": True},
+    "host_keys": {**WORDS, "no_log": False},
+    "digest": {"type": "str"},
+}
+PROXY_OPTIONS = {
+    "upstream_file": {"type": "path", "required": True},
+    "proxy_user": TEXT,
+    "proxy_test_command": WORDS,
+    "proxy_reload_command": WORDS,
+}
+HEALTH_OPTIONS = {
+    "path": {"type": "str", "default": "/"},
+    "host": TEXT,
+    "headers": {"type": "dict", "default": {}},
+    "status": {"type": "list", "elements": "str", "default": ["200-399"]},
+    "contains": TEXT,
+    "timeout_seconds": {"type": "int", "default": 10},
+    "retries": {"type": "int", "default": 30},
+}
+ARGUMENTS = {
+    "step": {
+        "type": "str",
+        "required": True,
+        "choices": ["inspect", "fetch", "install", "run", "start", "switch", "finish"],
+    },
+    "site": {"type": "dict", "required": True, "options": SITE_OPTIONS},
+    "proxy": {"type": "dict", "required": True, "options": PROXY_OPTIONS},
+    "id": TEXT,
+    "source": {"type": "dict", "options": SOURCE_OPTIONS},
+    # At the top level: what is nested is written to the journal of the host.
+    "ssh_key": {**TEXT, "no_log": True},
+    "archive": {"type": "path"},
+    "identity": TEXT,
+    "python": {"type": "str", "default": "python3"},
+    "project_subdir": TEXT,
+    "requirements": WORDS,
+    "extra_packages": WORDS,
+    "require_hashes": {"type": "bool", "default": False},
+    # It may hold a password.
+    "index_url": {**TEXT, "no_log": True},
+    "install_args": WORDS,
+    "uv_requirements": TEXT,
+    "env": {"type": "str", "no_log": True},
+    "gunicorn_conf": TEXT,
+    "name": {"type": "str", "default": "command"},
+    "command": WORDS,
+    "chdir": TEXT,
+    "environment": {"type": "dict", "default": {}},
+    "creates": TEXT,
+    "writable": WORDS,
+    "properties": WORDS,
+    "timeout_seconds": {"type": "int", "default": 1800},
+    "health": {"type": "dict", "options": HEALTH_OPTIONS},
+    "domain": {"type": "str", "default": "localhost"},
+    "draining": {"type": "list", "elements": "int", "default": []},
+    "drain_seconds": {"type": "int", "default": 60},
+    "keep_releases": {"type": "int", "default": 5},
+    "secrets": {**WORDS, "no_log": True},
+}
+"""Options of the module."""
+CONSTRAINTS = {
+    "required_if": [
+        ("step", "inspect", ["source", "identity"]),
+        ("step", "fetch", ["source", "id", "env"]),
+        ("step", "start", ["health", "id"]),
+    ],
+}
+"""Which options go together, as AnsibleModule has it."""
+
+
+def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
+    """Which release the values stand for, and what has to be done to make it the live one. Raises Refusal."""
+    params = module.params
+    source = params["source"]
+    result = {"commit": ""}
+    if source["type"] == "git":
+        try:
+            _name, result["commit"] = git_source.Repository(source, params["ssh_key"], "").resolve()
+        except Refusal:
+            # On a bare host git itself comes with the real run.
+            if module.check_mode and not os.path.isdir(site.directory):
+                return {
+                    **result,
+                    "changed": True,
+                    "id": "",
+                    "needed": True,
+                    "reuse": False,
+                    "switch_needed": True,
+                    "slot": "blue",
+                    "other_slot": "green",
+                    "live_release": "",
+                }
+            raise
+    content = result["commit"] or source["digest"]
+    identity = f"{params['identity']}\0{build.python_of(params['python'])}"
+    release_id = f"{content[:10]}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"
+    live = site.live_release
+    needed = live != release_id
+    slot = site.slot_for(release_id) if needed else site.live
+    switch_needed = needed or proxy.is_stale()
+    result.update(
+        id=release_id,
+        needed=needed,
+        reuse=needed and site.is_complete(release_id),
+        switch_needed=switch_needed,
+        slot=slot,
+        other_slot=Site.other(slot),
+        live_release=live,
+        changed=module.check_mode and switch_needed,
+    )
+    if module._diff and needed:
+        header = os.path.join(site.directory, "live")
+        before = f"{live}\n" if live else ""
+        result["diff"] = {"before_header": header, "after_header": header, "before": before, "after": f"{release_id}\n"}
+    return result
+
+
+def fetch(module: AnsibleModule, site: Site) -> dict:
+    """Make the release directory from scratch. Raises Refusal."""
+    params = module.params
+    release_id, source = params["id"], params["source"]
+    if release_id == site.live_release:
+        raise Refusal(f"Release {release_id} of {site.name} is live; it cannot be built again.")
+    for slot in ("blue", "green"):
+        if site.linked(slot) == release_id:
+            site.stop(slot)
+    if source["type"] == "directory" and not source["digest"].startswith(release_id.partition("-")[0]):
+        raise site.refuse(release_id, "fetch", f"{source['path']} has changed since the run began; run it again")
+    try:
+        builder = build.Builder(site, release_id)
+        builder.make()
+        if source["type"] == "git":
+            mirror = os.path.join(site.directory, "repository.git")
+            repository = git_source.Repository(source, params["ssh_key"], mirror)
+            name, commit = repository.resolve()
+            if not commit.startswith(release_id.partition("-")[0]):
+                raise Refusal(f"{source['ref']} has moved since the run began; run it again")
+            repository.ref = name
+            repository.fetch(commit)
+            repository.export(commit, builder.source)
+            facts = {"url": source["url"], "ref": source["ref"], "commit": commit}
+        else:
+            builder.unpack(params["archive"])
+            facts = {"digest": source["digest"]}
+        laid_out = builder.lay_out(params)
+    except Refusal as refusal:
+        raise site.refuse(release_id, "fetch", str(refusal)) from refusal
+    site.note(release_id, id=release_id, source={"type": source["type"], **facts}, complete=False)
+    return {"changed": True, **laid_out}
+
+
+def install(module: AnsibleModule, site: Site) -> dict:
+    """Make the virtualenv that the release is linked to. Raises Refusal."""
+    params = module.params
+    release_id = params["id"]
+    path = os.path.realpath(site.release(release_id, "venv"))
+    log = site.log(release_id)
+    build.append(log, f"== requirements: {path}")
+    try:
+        wanted = Virtualenv(
+            path,
+            python=params["python"],
+            requirements_file=site.release(release_id, "requirements.txt"),
+            packages=params["extra_packages"],
+            arguments=params["install_args"],
+            require_hashes=params["require_hashes"],
+        )
+        uv = Uv(UV_DIRECTORY, UV_CACHE, params["index_url"])
+        with lock():
+            uv.ensure(params["uv_requirements"])
+            wanted.build(uv)
+    except Refusal as refusal:
+        build.append(log, str(refusal))
+        raise site.refuse(release_id, "requirements", build.installer_line(str(refusal))) from refusal
+    return {"changed": True, "venv": path}
+
+
+def run_command(module: AnsibleModule, site: Site) -> dict:
+    """Run one command in the release. Raises Refusal."""
+    params = module.params
+    project = site.release(params["id"], "project")
+    if params["creates"] and os.path.exists(os.path.join(project, params["creates"])):
+        return {"changed": False}
+    began = time.monotonic()
+    command = build.Command(site, params["site"]["runner"], params["id"], params["name"])
+    code, output = command.run(params)
+    if code != 0:
+        raise site.refuse(params["id"], params["name"], build.telling_line(output) or f"exit status {code}")
+    for line in build.warnings(output) if params["name"] == "check" else ():
+        module.warn(line)
+    return {"changed": True, "seconds": round(time.monotonic() - began, 2), "last_line": last_line(output)}
+
+
+def start(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
+    """Start the release in the idle slot and wait until it answers. Raises Refusal."""
+    params = module.params
+    release_id = params["id"]
+    slot = site.slot_for(release_id)
+    if site.linked(slot) != release_id or not site.is_active(slot):
+        # A run that was killed may have left requests going to this slot.
+        if site.live and proxy.enabled and proxy.named() == slot:
+            wait_for_end(proxy.point_to(site.live), params["drain_seconds"])
+        site.stop(slot)
+        build.Builder(site, release_id).seal()
+        site.put_into(slot, release_id)
+        began = time.monotonic()
+        code, output = site.start(slot)
+        if code != 0:
+            give_up(site, slot, release_id, build.telling_line(site.journal(slot)) or last_line(output))
+    else:
+        began = time.monotonic()
+    health = params["health"]
+    restarts = site.properties(site.unit(slot), "NRestarts").get("NRestarts")
+    retries = health["retries"]
+    while reason := probe.ask(site.socket(slot), health, params["domain"]):
+        if not stays_active(site, slot, restarts):
+            give_up(site, slot, release_id, build.telling_line(site.journal(slot)) or "gunicorn ended")
+        if retries <= 0:
+            give_up(site, slot, release_id, reason)
+        retries -= 1
+    site.note(release_id, complete=True, completed=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    return {"changed": True, "slot": slot, "seconds": round(time.monotonic() - began, 2)}
+
+
+def stays_active(site: Site, slot: str, restarts: str | None) -> bool:
+    """Whether the unit of a slot runs, and has not been started again by systemd, for another second."""
+    end = time.monotonic() + PROBE_PAUSE
+    while True:
+        found = site.properties(site.unit(slot), "ActiveState", "NRestarts")
+        if found.get("ActiveState") != "active" or found.get("NRestarts") != restarts:
+            return False
+        if time.monotonic() > end:
+            return True
+        time.sleep(0.1)
+
+
+def give_up(site: Site, slot: str, release_id: str, reason: str) -> None:
+    """Keep what the slot's unit said, stop it, and raise the Refusal."""
+    build.append(site.log(release_id), f"== journal of {site.unit(slot)}\n{site.journal(slot)}")
+    site.stop(slot)
+    raise site.refuse(release_id, "probe", reason)
+
+
+def switch(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
+    """Send requests to the release. Raises Refusal; the old slot serves on then."""
+    release_id = module.params["id"]
+    needed = site.live_release != release_id
+    slot = site.slot_for(release_id) if needed else site.live
+    previous = site.live_release
+    builder = build.Builder(site, release_id)
+    builder.publish_static()
+    try:
+        old = proxy.point_to(slot)
+    except Refusal as refusal:
+        if needed:
+            site.stop(slot)
+        raise site.refuse(release_id, "switch", str(refusal)) from refusal
+    site.make_live(slot)
+    if needed:
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        site.note(release_id, previous=previous, slot=slot, switched=now)
+    return {"changed": True, "slot": slot, "draining": old}
+
+
+def finish(module: AnsibleModule, site: Site) -> dict:
+    """Wait until the old slot has nothing to do, and remove old releases."""
+    params = module.params
+    drained = wait_for_end(params["draining"], params["drain_seconds"])
+    if not drained:
+        module.warn(f"Requests to the old slot of {site.name} were still open after {params['drain_seconds']} s.")
+    removed = build.prune(site, params["keep_releases"])
+    return {"changed": bool(removed), "drained": drained, "removed": removed}
+
+
+def carry_out(module: AnsibleModule) -> None:
+    """Do the work of the module and end by its exit_json or fail_json."""
+    site = Site(module.params["site"])
+    proxy = Proxy(site, module.params["proxy"])
+    step = module.params["step"]
+    os.umask(0o022)
+    try:
+        if step == "inspect":
+            module.exit_json(**inspect(module, site, proxy))
+        if module.check_mode:
+            module.exit_json(changed=False)
+        if step == "fetch":
+            module.exit_json(**fetch(module, site))
+        if step == "install":
+            module.exit_json(**install(module, site))
+        if step == "run":
+            module.exit_json(**run_command(module, site))
+        if step == "start":
+            module.exit_json(**start(module, site, proxy))
+        if step == "switch":
+            module.exit_json(**switch(module, site, proxy))
+        module.exit_json(**finish(module, site))
+    except Refusal as refusal:
+        module.fail_json(msg=str(refusal))

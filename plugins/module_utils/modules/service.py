@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What module service does on the host."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import os
+import re
+import shlex
+import stat
+import subprocess
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.groundwork.django.plugins.module_utils.files import (
+    STAGE_PREFIX,
+    Refusal,
+    read_json,
+    write_json,
+)
+
+STAMPS = "/run/groundwork/loaded"
+UNIT_FILES = "/etc/systemd/system"
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PROPERTIES = (
+    "ActiveEnterTimestampMonotonic",
+    "ActiveState",
+    "CanReload",
+    "DropInPaths",
+    "ExecMainStartTimestampMonotonic",
+    "InvocationID",
+    "LoadError",
+    "LoadState",
+    "NRestarts",
+    "NeedDaemonReload",
+    "RemainAfterExit",
+    "Result",
+    "SubState",
+    "Type",
+    "UnitFileState",
+)
+ENDINGS = ("service", "socket", "timer", "path", "target", "mount", "automount", "swap", "slice", "scope", "device")
+NAME = re.compile(r"^[A-Za-z0-9:_.\\][A-Za-z0-9:_.\\@-]*$")
+# A file time is rounded down to the tick of the kernel, the start of a process is not.
+TICK = 0.02
+SETTLE = 0.4
+
+ARGUMENTS = {
+    "units": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "enabled": {"type": "bool", "default": True},
+            "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
+            "restart_on": {"type": "list", "elements": "str", "default": []},
+            "reload_on": {"type": "list", "elements": "str", "default": []},
+            "validate": {"type": "raw"},
+        },
+    },
+    "timeout": {"type": "int", "default": 30},
+}
+"""Options of the module."""
+
+
+def run(command: list[str], timeout: float | None = None) -> tuple[int, str, str]:
+    """Run a command without a shell. Returns exit code, output and errors; -1 when `timeout` seconds have passed."""
+    environment = {**os.environ, "PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
+    try:
+        done = subprocess.run(
+            command,
+            cwd="/",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError:
+        return 127, "", f"{command[0]} is not installed"
+    except PermissionError:
+        return 126, "", f"{command[0]} cannot be executed"
+    except subprocess.TimeoutExpired:
+        return -1, "", f"no end after {timeout} s"
+    return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+
+
+def full_name(name: str) -> str:
+    """Name of a unit with its ending. Raises Refusal where it is no unit name."""
+    if not NAME.match(name):
+        raise Refusal(f'"{name}" is not the name of a unit.')
+    return name if name.rpartition(".")[2] in ENDINGS else f"{name}.service"
+
+
+def show(names: list[str]) -> list[dict[str, str]]:
+    """Properties of units, in the order asked for, by one call of systemctl."""
+    code, output, errors = run(["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", *names])
+    blocks = [
+        dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in output.strip().split("\n\n")
+    ]
+    if code != 0 or len(blocks) != len(names):
+        raise Refusal(f"systemctl cannot show {', '.join(names)}: {errors.strip() or output.strip()}")
+    return blocks
+
+
+def look(patterns: list[str]) -> tuple[str, float]:
+    """Digest of the files that patterns lead to, and the newest of their times in seconds since 1970."""
+    digest = hashlib.sha256()
+    newest = 0.0
+    seen: set[str] = set()
+    entered: set[tuple[int, int]] = set()
+
+    def take(path: str) -> None:
+        nonlocal newest
+        if path in seen:
+            return
+        seen.add(path)
+        try:
+            info = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            digest.update(f"{path}\0missing\0".encode("utf-8", "surrogateescape"))
+            return
+        if os.path.islink(path):
+            newest = max(newest, os.lstat(path).st_ctime)
+        if stat.S_ISDIR(info.st_mode):
+            # A link to a directory is followed, once: certificates are often reached through one.
+            if (info.st_dev, info.st_ino) in entered:
+                return
+            entered.add((info.st_dev, info.st_ino))
+            # The time of a directory tells of files that are gone.
+            newest = max(newest, info.st_mtime)
+            for name in sorted(os.listdir(path)):
+                if not name.startswith(STAGE_PREFIX):
+                    take(os.path.join(path, name))
+        elif stat.S_ISREG(info.st_mode):
+            newest = max(newest, info.st_ctime)
+            with open(path, "rb") as stream:
+                content = hashlib.sha256(stream.read()).hexdigest()
+            digest.update(f"{path}\0{content}\0".encode("utf-8", "surrogateescape"))
+
+    for pattern in patterns:
+        if glob.has_magic(pattern):
+            for path in sorted(glob.glob(pattern)):
+                take(path)
+        else:
+            take(pattern.rstrip("/") or "/")
+    return digest.hexdigest(), newest
+
+
+class Unit:
+    """A unit as it shall be, as it is, and what has to be done about it."""
+
+    def __init__(self, wanted: dict) -> None:
+        self.name = full_name(wanted["name"])
+        self.enabled: bool = wanted["enabled"]
+        self.started: bool = wanted["state"] == "started"
+        self.restart_on: list[str] = wanted["restart_on"]
+        self.reload_on: list[str] = wanted["reload_on"]
+        self.validate = wanted.get("validate")
+        self.is_: dict[str, str] = {}
+        self.verbs: list[str] = []
+        self.restart_digest = self.reload_digest = ""
+        self.found: dict = {}
+        self.reloaded_at = 0.0
+
+    @property
+    def stamp_path(self) -> str:
+        return os.path.join(STAMPS, f"{self.name}.json")
+
+    @property
+    def active(self) -> bool:
+        return self.is_["ActiveState"] in ("active", "reloading", "refreshing")
+
+    @property
+    def on_the_way(self) -> bool:
+        return self.is_["ActiveState"] == "activating"
+
+    @property
+    def runs_once(self) -> bool:
+        """A unit that does its work and is inactive again."""
+        return self.is_.get("Type") == "oneshot" and self.is_.get("RemainAfterExit") != "yes"
+
+    def stamp(self) -> dict:
+        return {
+            "invocation_id": self.is_.get("InvocationID", ""),
+            "restart": self.restart_digest,
+            "reload": self.reload_digest,
+            "restart_on": self.restart_on,
+            "reload_on": self.reload_on,
+            "reloaded_at": self.reloaded_at,
+        }
+
+    @property
+    def needs_daemon_reload(self) -> bool:
+        """Whether systemd knows an older unit file or fewer drop-ins than there are.
+
+        systemd 252 and older says no where a drop-in is the first one of its directory, so that is looked at here.
+        """
+        if self.is_["NeedDaemonReload"] == "yes":
+            return True
+        template = re.sub(r"@[^.]+\.", "@.", self.name)
+        known = self.is_.get("DropInPaths", "").split()
+        found = [
+            path for name in {self.name, template} for path in glob.glob(f"{UNIT_FILES}/{glob.escape(name)}.d/*.conf")
+        ]
+        placed = {path for path in found if os.path.realpath(path) != os.devnull}
+        return self.is_["LoadState"] == "loaded" and not placed <= set(known)
+
+    def started_at(self) -> float:
+        """When the unit has read its configuration, in seconds since 1970."""
+        ticks = int(self.is_.get("ExecMainStartTimestampMonotonic") or 0) or int(
+            self.is_.get("ActiveEnterTimestampMonotonic") or 0
+        )
+        # systemd leaves out the time a machine sleeps. This clock does not: the result is early rather than late.
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / 1_000_000
+
+    def plan(self, check: bool) -> None:
+        """Fill `verbs` from what the unit is. Raises Refusal for one that cannot be as it shall be."""
+        self.verbs = []
+        load = self.is_["LoadState"]
+        if not self.started:
+            if self.active or self.on_the_way:
+                self.verbs.append("stop")
+            if not self.enabled and self.is_["UnitFileState"] in ("enabled", "enabled-runtime"):
+                self.verbs.append("disable")
+            if self.enabled and load == "loaded":
+                self._plan_enable()
+            return
+        if load == "masked":
+            raise Refusal(f"{self.name} is masked; unmask it first (systemctl unmask {self.name}).")
+        if load == "not-found":
+            if not check:
+                raise Refusal(f"There is no unit {self.name} on the host.")
+            self.verbs = ["enable", "start"] if self.enabled else ["start"]
+            return
+        if load != "loaded":
+            raise Refusal(f"{self.name} cannot be loaded ({load}): {self.is_.get('LoadError', '')}")
+        self._plan_enable()
+        self._plan_start()
+
+    def _plan_enable(self) -> None:
+        state = self.is_["UnitFileState"]
+        instance = "@" in self.name and not self.name.partition("@")[2].startswith(".")
+        absent = ("disabled", "enabled-runtime", "linked", "linked-runtime", *(("indirect",) if instance else ()))
+        if self.enabled and state in absent:
+            self.verbs.append("enable")
+        elif not self.enabled and state in ("enabled", "enabled-runtime"):
+            self.verbs.append("disable")
+
+    def _plan_start(self) -> None:
+        now = time.time()
+        self.restart_digest, newest_restart = look(self.restart_on)
+        self.reload_digest, newest_reload = look(self.reload_on)
+        self.found = read_json(self.stamp_path)
+        if not self.active and not self.on_the_way:
+            found = (self.found.get("restart"), self.found.get("reload"))
+            loaded = found == (self.restart_digest, self.reload_digest)
+            if not (self.runs_once and loaded and self.is_["ActiveState"] != "failed"):
+                self.verbs.append("start")
+            return
+        known = self.found if self.found.get("invocation_id") == self.is_["InvocationID"] else {}
+        started = self.started_at()
+        self.reloaded_at = known.get("reloaded_at", 0.0)
+        # Other patterns than last time (of another site on this host, or of a newer role) make another digest of the
+        # same files: then the times decide.
+        if known.get("restart_on") == self.restart_on:
+            restart = known["restart"] != self.restart_digest
+        else:
+            restart = newest_restart > started - TICK
+        if known.get("reload_on") == self.reload_on:
+            reload = known["reload"] != self.reload_digest
+        else:
+            reload = newest_reload > max(started, self.reloaded_at) - TICK
+        if restart or (reload and self.is_.get("CanReload") != "yes"):
+            self.verbs.append("restart")
+            self.reloaded_at = 0.0
+        elif reload:
+            self.verbs.append("reload")
+            self.reloaded_at = now
+
+    def check_validator(self) -> None:
+        """Run the validator. Raises Refusal with what it said."""
+        command = self.validate if isinstance(self.validate, list) else shlex.split(str(self.validate))
+        command = [str(word) for word in command]
+        code, output, errors = run(command)
+        if code != 0:
+            said = errors.strip() or output.strip()
+            raise Refusal(
+                f"{self.name} was left as it is, because `{shlex.join(command)}` failed (exit {code}): {said}"
+            )
+
+    def act(self, verb: str, timeout: int) -> None:
+        """Have systemctl do one thing to the unit. Raises Refusal."""
+        if verb in ("start", "restart") and self.is_["ActiveState"] == "failed":
+            run(["systemctl", "reset-failed", "--", self.name])
+        if verb == "stop":
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.stamp_path)
+        code, _output, errors = run(["systemctl", verb, "--", self.name], timeout)
+        if code != 0:
+            detail = errors.strip().splitlines()[0] if errors.strip() else f"exit {code}"
+            sentence = f"systemctl could not {verb} {self.name}: {detail}"
+            raise Refusal(sentence + (self.journal() if verb in ("start", "restart", "reload") else ""))
+
+    def journal(self) -> str:
+        """The last 20 lines of the unit in the journal, to be put behind a sentence."""
+        _code, output, _errors = run(["journalctl", "--no-pager", "--quiet", "--lines=20", f"--unit={self.name}"])
+        return f"\nThe last lines of its journal:\n{output.rstrip()}" if output.strip() else ""
+
+
+def wait(units: list[Unit], timeout: int) -> None:
+    """Wait until every unit is active and stays so. Raises Refusal for the first that does not become active."""
+    end = time.monotonic() + timeout
+    pending = units
+    while pending:
+        before = {unit.name: unit.is_.get("NRestarts", "0") for unit in pending}
+        time.sleep(SETTLE)
+        for unit, properties in zip(pending, show([unit.name for unit in pending]), strict=True):
+            unit.is_ = properties
+        late = time.monotonic() > end
+        still = []
+        for unit in pending:
+            if unit.runs_once and unit.is_["ActiveState"] == "inactive" and unit.is_.get("Result") == "success":
+                continue
+            stable = unit.is_.get("NRestarts", "0") == before[unit.name]
+            if unit.active and stable:
+                continue
+            if not (unit.active or unit.on_the_way) or late:
+                state = f"{unit.is_['ActiveState']} ({unit.is_['SubState']}, {unit.is_.get('Result', 'unknown')})"
+                raise Refusal(f"{unit.name} did not become active, it is {state}.{unit.journal()}")
+            still.append(unit)
+        pending = still
+
+
+def keep(wanted: list[dict], timeout: int, check: bool) -> list[str]:
+    """Make units as they shall be and return the actions, in order. Raises Refusal."""
+    units = [Unit(item) for item in wanted]
+    names = [unit.name for unit in units]
+    if not units:
+        return []
+    actions: list[str] = []
+
+    def refresh() -> bool:
+        for unit, properties in zip(units, show(names), strict=True):
+            unit.is_ = properties
+        return any(unit.needs_daemon_reload for unit in units)
+
+    if refresh():
+        actions.append("daemon-reload")
+        if not check:
+            code, _output, errors = run(["systemctl", "daemon-reload"])
+            if code != 0:
+                raise Refusal(f"systemctl could not reload the unit files: {errors.strip()}")
+            refresh()
+    for unit in units:
+        unit.plan(check)
+    if check:
+        return actions + [f"{unit.name}: {verb}" for unit in units for verb in unit.verbs]
+
+    loading = [unit for unit in units if {"start", "restart", "reload"} & set(unit.verbs)]
+    for unit in loading:
+        if unit.validate:
+            unit.check_validator()
+    for unit in units:
+        for verb in unit.verbs:
+            unit.act(verb, timeout)
+            actions.append(f"{unit.name}: {verb}")
+    wait([unit for unit in units if unit in loading or (unit.started and unit.on_the_way)], timeout)
+    for unit in units:
+        if unit.started and unit.found != unit.stamp():
+            write_json(unit.stamp_path, unit.stamp())
+    return actions
+
+
+def carry_out(module: AnsibleModule) -> None:
+    """Do the work of the module and end by its exit_json or fail_json."""
+    try:
+        actions = keep(module.params["units"], module.params["timeout"], module.check_mode)
+    except Refusal as refusal:
+        module.fail_json(msg=str(refusal))
+    result = {"changed": bool(actions), "actions": actions}
+    if module._diff:
+        listed = "".join(f"{action}\n" for action in actions)
+        result["diff"] = {"before_header": "units", "after_header": "units", "before": "", "after": listed}
+    module.exit_json(**result)
