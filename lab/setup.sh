@@ -44,7 +44,7 @@ install_tools() {
     index=$(.venv/bin/pip config get global.index-url 2>/dev/null || true)
   fi
   [ -z "$index" ] || export UV_DEFAULT_INDEX=$index
-  UV_SYSTEM_CERTS=true .venv/bin/uv pip install --quiet --python .venv/bin/python \
+  UV_SYSTEM_CERTS=true .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python \
     --require-hashes --requirement requirements/dev.txt
   cp requirements/dev.txt .venv/installed.txt
 }

@@ -89,4 +89,4 @@ class ActionModule(ActionBase):
         result = self._send([{"name": "", "module": module, "options": options}], task_vars)
         own = (result.pop("results", None) or [{}])[0]
         own.pop("name", None)
-        return {**own, **result}
+        return {**result, **own}

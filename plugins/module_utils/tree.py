@@ -195,7 +195,11 @@ def _stage(changes: list[Change], stages: dict[str, str], parent: str | None) ->
 
 def _assembled(entry: dict, plan: dict, removals: list[str]) -> dict:
     """A file that is made of parts: those on disk, as they will be when the rest of the plan has been carried out."""
-    planned = {item["path"]: item["content"].encode("utf-8", "surrogateescape") for item in plan["files"]}
+    planned = {
+        item["path"]: item["content"].encode("utf-8", "surrogateescape")
+        for item in plan["files"]
+        if not (item["create_only"] and os.path.lexists(item["path"]))
+    }
     directory, pattern = os.path.split(entry["parts"])
     parts = {
         path

@@ -31,13 +31,14 @@ def defaults(role: Path) -> dict[str, object]:
 
 
 def tasks_in(path: Path) -> Iterator[dict]:
-    """Every task of a task file, those in blocks included."""
+    """Every task of a task file, those in blocks and batches included."""
 
     def walk(tasks):
         for task in tasks or []:
             yield task
             for part in ("block", "rescue", "always"):
                 yield from walk(task.get(part))
+            yield from walk(task.get("groundwork.django.batch", {}).get("tasks"))
 
     return walk(load(path))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from repository import ROLES, ROOT, SETTINGS, defaults, load, options, tasks_in, tracked_files
 
 each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
@@ -20,6 +22,7 @@ each_working_role = pytest.mark.parametrize(
 FILES = ("README.md", "meta/main.yml", "meta/argument_specs.yml", "defaults/main.yml")
 SECTIONS = ["Promises", "Example", "Variables", "Tags", "Undo"]
 LONGEST_TASK_FILE = 60
+OURS = "groundwork.django."
 #: the words of the site vocabulary that tasks may ask: what the play does once for all of its roles
 ASKED_BY_TASKS = {"groundwork_one_apt_transaction", "groundwork_values_checked"}
 #: where templates mirror the path on the host; the others are pieces
@@ -34,6 +37,14 @@ poll port register remote_user retries run_once tags throttle timeout until vars
 """
 #: keywords of a task; every other key is the module it runs
 KEYWORDS = frozenset(_KEYWORDS.split())
+
+
+@functools.cache
+def documented_options(module: str) -> frozenset[str]:
+    """The options that one of our modules documents."""
+    text = (ROOT / "plugins" / "modules" / f"{module}.py").read_text(encoding="utf-8")
+    documentation = yaml.safe_load(text.partition('DOCUMENTATION = r"""')[2].partition('"""')[0])
+    return frozenset(documentation.get("options") or {})
 
 
 def task_files(role: Path) -> list[Path]:
@@ -206,6 +217,20 @@ def test_modules_are_named_in_full(role):
 
 
 @each_working_role
+def test_options_of_our_modules_exist(role):
+    unknown = [
+        (path.name, task["name"], option)
+        for path in task_files(role)
+        for task in tasks_in(path)
+        for key, value in task.items()
+        if key.startswith(OURS) and key != f"{OURS}batch"
+        for option in value or {}
+        if option not in documented_options(key.removeprefix(OURS))
+    ]
+    assert unknown == []
+
+
+@each_working_role
 def test_every_task_has_a_name(role):
     unnamed = [
         (path.name, task)
@@ -280,3 +305,9 @@ def test_no_tracked_file_names_a_package_index_or_a_build_machine():
         for match in pattern.finditer(path.read_text(encoding="utf-8", errors="replace")):
             found.append((str(path.relative_to(ROOT)), match.group()))
     assert found == []
+
+
+def test_yaml_files_begin_alike():
+    # yamllint cannot check it: ansible-lint would apply that to the examples of modules, too.
+    begin = {str(path.relative_to(ROOT)) for path in tracked_files() if path.suffix in (".yml", ".yaml")}
+    assert [name for name in sorted(begin) if (ROOT / name).read_text(encoding="utf-8").startswith("---")] == []

@@ -25,8 +25,14 @@ def item(path: Path, content: str = "x = 1\n", **changes) -> dict:
     return {"path": str(path), "content": content, **base, **changes}
 
 
-def plan(*files: dict, directories: tuple[dict, ...] = (), manifest: str = "") -> dict:
-    return {"files": list(files), "directories": list(directories), "directory_mode": "0755", "manifest": manifest}
+def plan(*files: dict, directories: tuple[dict, ...] = (), assemble: tuple[dict, ...] = (), manifest: str = "") -> dict:
+    return {
+        "files": list(files),
+        "directories": list(directories),
+        "directory_mode": "0755",
+        "assemble": list(assemble),
+        "manifest": manifest,
+    }
 
 
 def everything_below(path: Path) -> list[str]:
@@ -416,3 +422,44 @@ def test_a_long_or_binary_content_is_not_shown(root):
     (first, second) = tree.place(plan(item(root / "a", long), item(root / "b", binary)), diff=True)["diff"]
     assert "300000 bytes, too long" in first["after"]
     assert second["after"] == "content is binary\n"
+
+
+def assembled(root: Path) -> dict:
+    entry = item(root / "hba.conf", mode="0640", parts=str(root / "hba.d/*.conf"))
+    del entry["content"]
+    return entry
+
+
+def test_an_assembled_file_is_made_of_the_parts_of_all_callers(root):
+    (root / "hba.d").mkdir()
+    (root / "hba.d/b.conf").write_text("of another site")
+    (root / "hba.d/c.txt").write_text("no part")
+    mine = plan(item(root / "hba.d/a.conf", "mine\n"), assemble=(assembled(root),), manifest="a")
+    expected = tree.place(mine, check=True)["changed_paths"]
+    assert tree.place(mine)["changed_paths"] == expected == [str(root / "hba.conf"), str(root / "hba.d/a.conf")]
+    assert (root / "hba.conf").read_text() == "mine\nof another site\n"
+    assert mode_of(root / "hba.conf") == 0o640
+    assert tree.place(mine)["changed"] is False
+
+
+def test_an_assembled_file_loses_a_removed_part_and_is_never_removed(root):
+    first = plan(
+        item(root / "hba.d/a.conf", "a\n"),
+        item(root / "hba.d/b.conf", "b\n"),
+        assemble=(assembled(root),),
+        manifest="a",
+    )
+    tree.place(first)
+    second = plan(item(root / "hba.d/a.conf", "a\n"), assemble=(assembled(root),), manifest="a")
+    assert tree.place(second, check=True)["changed_paths"] == [str(root / "hba.conf")]
+    tree.place(second)
+    assert (root / "hba.conf").read_text() == "a\n"
+    tree.place(plan(manifest="a"))
+    assert everything_below(root) == ["hba.conf", "hba.d"]
+
+
+def test_a_part_that_is_only_created_keeps_what_is_there(root):
+    (root / "hba.d").mkdir()
+    (root / "hba.d/a.conf").write_text("edited\n")
+    tree.place(plan(item(root / "hba.d/a.conf", "ours\n", create_only=True), assemble=(assembled(root),)))
+    assert (root / "hba.conf").read_text() == "edited\n"

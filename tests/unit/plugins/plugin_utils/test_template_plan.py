@@ -1,17 +1,13 @@
 """What template_tree does on the controller: options, target paths, rendering."""
 
-import base64
-import json
-import zlib
 from pathlib import Path
-from types import SimpleNamespace
-from unittest.mock import MagicMock
 
 import pytest
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.groundwork.django.plugins.action import template_tree
+from ansible_collections.groundwork.django.plugins.module_utils import payload
+from ansible_collections.groundwork.django.plugins.plugin_utils.template_plan import TemplatePlanner
 
 
 @pytest.fixture
@@ -40,17 +36,10 @@ def plan(role):
     def make(variables=None, **options):
         loader = DataLoader()
         loader.set_basedir(str(role.parent.parent))
-        action = template_tree.ActionModule(
-            task=SimpleNamespace(_role=SimpleNamespace(_role_path=str(role)), args=options, async_val=0),
-            connection=MagicMock(),
-            play_context=MagicMock(),
-            loader=loader,
-            templar=Templar(loader=loader),
-            shared_loader_obj=None,
-        )
         task_vars = {"workers": 4, "domain": trust_as_template("{{ user }}.test"), "user": "forge"}
         task_vars["ansible_search_path"] = [str(role), str(role.parent.parent)]
-        return action._plan(options, {**task_vars, **(variables or {})})
+        planner = TemplatePlanner(str(role), loader, Templar(loader=loader), {**task_vars, **(variables or {})})
+        return planner.plan(options)
 
     return make
 
@@ -199,6 +188,23 @@ def test_wrong_options_are_named(plan, options, message):
 
 def test_only_the_payload_carries_contents(plan):
     made = plan({"user": "S3NTINEL"}, src="etc/systemd/system")
-    packed = template_tree.pack(made)
+    packed = payload.pack(made)
     assert "S3NTINEL" not in packed
-    assert json.loads(zlib.decompress(base64.b64decode(packed))) == made
+    assert payload.unpack(packed) == made
+
+
+def test_assembled_files_have_a_path_parts_and_safe_defaults(plan):
+    made = plan(
+        src="etc/nginx",
+        rename={"_v_": "17"},
+        assemble=[{"path": "/etc/pg/_v_/hba", "parts": "/etc/pg/_v_/hba.d/*.conf"}],
+    )
+    [entry] = made["assemble"]
+    assert (entry["path"], entry["parts"]) == ("/etc/pg/17/hba", "/etc/pg/17/hba.d/*.conf")
+    assert (entry["owner"], entry["group"], entry["mode"]) == ("root", "root", "0644")
+
+
+@pytest.mark.parametrize("parts", ["", "etc/hba.d/*", "/etc/*/hba.conf", "/etc/[ab]/x"])
+def test_parts_of_an_assembled_file_lie_in_one_directory(plan, parts):
+    with pytest.raises(AnsibleError, match="An entry of assemble has an absolute path"):
+        plan(src="etc/nginx", assemble=[{"path": "/etc/hba", "parts": parts}])
