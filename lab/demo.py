@@ -111,26 +111,10 @@ def make_secrets() -> str:
     if not (DEMO / "secret_key").exists():
         write("secret_key", secrets.token_urlsafe(50))
     hosts.wait_until_started(HOST, ACME)
-    install = "umask 077; mkdir -p /root/.ssh; cat >/root/.ssh/authorized_keys"
-    hosts.docker("exec", "--interactive", HOST, "sh", "-c", install, stdin=(DEMO / "key.pub").read_text())
-    host_key = hosts.docker("exec", HOST, "cat", "/etc/ssh/ssh_host_ed25519_key.pub")
-    write("known_hosts", f"{HOST} {host_key}")
+    write("known_hosts", hosts.let_in(HOST, (DEMO / "key.pub").read_text()))
     write("acme-root.pem", hosts.docker("exec", ACME, "cat", "/acme/root.pem"))
     write("acme-ca.pem", hosts.docker("exec", ACME, "cat", "/acme/ca.pem"))
-    write(
-        "ssh_config",
-        f"""\
-# ssh -F .demo/ssh_config {HOST}
-Host {HOST}
-  HostName {address()}
-  HostKeyAlias {HOST}
-  User root
-  IdentityFile "{DEMO}/key"
-  IdentitiesOnly yes
-  UserKnownHostsFile "{DEMO}/known_hosts"
-  StrictHostKeyChecking yes
-""",
-    )
+    write("ssh_config", f"# ssh -F .demo/ssh_config {HOST}\n{hosts.ssh_config(HOST, address(), DEMO)}")
     return "keys, secrets and trust anchors in .demo"
 
 

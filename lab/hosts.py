@@ -91,6 +91,27 @@ def wait_until_started(host: str, acme: str | None = None) -> None:
         wait(60, f"{acme} does not answer", lambda: succeeds("docker", "exec", acme, "test", "-s", "/acme/root.pem"))
 
 
+def let_in(host: str, public_key: str) -> str:
+    """Put a key on a host for root, as a provider does, and return the host's line for a known_hosts file."""
+    install = "umask 077; mkdir -p /root/.ssh; cat >/root/.ssh/authorized_keys"
+    docker("exec", "--interactive", host, "sh", "-c", install, stdin=public_key)
+    return f"{host} {docker('exec', host, 'cat', '/etc/ssh/ssh_host_ed25519_key.pub')}"
+
+
+def ssh_config(host: str, address: str, folder: Path) -> str:
+    """What `ssh -F` needs to reach a host with the files key and known_hosts of a folder."""
+    return f"""\
+Host {host}
+  HostName {address}
+  HostKeyAlias {host}
+  User root
+  IdentityFile "{folder}/key"
+  IdentitiesOnly yes
+  UserKnownHostsFile "{folder}/known_hosts"
+  StrictHostKeyChecking yes
+"""
+
+
 def remove(names: Iterable[str], network: str) -> None:
     """Remove containers and their network, as far as they are there."""
     for name in names:

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator
 
+from ansible_collections.groundwork.django.plugins.module_utils.commands import SYSTEM_PATH, run_merged
 from ansible_collections.groundwork.django.plugins.module_utils.files import (
     Refusal,
     group_id,
@@ -22,11 +23,9 @@ from ansible_collections.groundwork.django.plugins.module_utils.files import (
 )
 from ansible_collections.groundwork.django.plugins.module_utils.slots import (
     SLOTS,
-    SYSTEM_PATH,
     Site,
     last_line,
     read_link,
-    run,
 )
 from ansible_collections.groundwork.django.plugins.module_utils.venv import STAMP
 
@@ -151,7 +150,7 @@ class Builder:
     def unpack(self, archive: str) -> None:
         """Unpack the archive of a directory source. Raises Refusal."""
         options = ["--no-same-owner", "--no-same-permissions", "--directory", self.source]
-        code, output = run(["tar", "--extract", "--gzip", "--file", archive, *options])
+        code, output = run_merged(["tar", "--extract", "--gzip", "--file", archive, *options])
         if code != 0:
             raise Refusal(f"the archive could not be unpacked: {last_line(output)}")
 
@@ -233,7 +232,7 @@ class Command:
         while True:
             state = self.site.properties(self.unit, "ActiveState").get("ActiveState", "inactive")
             if state in ("inactive", "failed"):
-                run(["systemctl", "reset-failed", "--", self.unit])
+                run_merged(["systemctl", "reset-failed", "--", self.unit])
                 return
             if time.monotonic() > end:
                 raise self.site.refuse(self.id, self.name, f"{self.unit} still runs a command of an earlier run")
@@ -264,7 +263,7 @@ class Command:
             *(f"--setenv={name}={value}" for name, value in options["environment"].items()),
         ]
         # env finds the command on the PATH of the release.
-        code, said = run([self.runner, self.id, *arguments, "--", "/usr/bin/env", *command])
+        code, said = run_merged([self.runner, self.id, *arguments, "--", "/usr/bin/env", *command])
         with open(log, encoding="utf-8", errors="replace") as stream:
             stream.seek(begin)
             output = stream.read()

@@ -197,6 +197,15 @@ def write_atomically(path: str, content: bytes, mode: int = 0o644) -> None:
     sync_directory(directory)
 
 
+def read_text(path: str) -> str:
+    """Content of a text file; empty where it is missing or may not be read. Bytes that are no text survive as such."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return ""
+
+
 def read_json(path: str) -> dict:
     """Content of a JSON file; an empty dict if it is missing, empty or broken."""
     try:

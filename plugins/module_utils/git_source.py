@@ -12,8 +12,8 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 
+from ansible_collections.groundwork.django.plugins.module_utils.commands import SYSTEM_PATH, run_merged
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
-from ansible_collections.groundwork.django.plugins.module_utils.slots import SYSTEM_PATH, run
 
 COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 WANTED = "refs/groundwork/wanted"
@@ -64,7 +64,7 @@ class Repository:
 
     def git(self, *arguments: str, variables: dict[str, str] | None = None) -> tuple[int, str]:
         """Run git; exit code and output."""
-        return run(["git", *arguments], NETWORK_SECONDS, **(variables or {}))
+        return run_merged(["git", *arguments], NETWORK_SECONDS, **(variables or {}))
 
     def reason(self, output: str) -> str:
         """The line of git's output that tells most."""

@@ -12,40 +12,20 @@ import json
 import os
 import re
 import secrets
-import subprocess
 
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, user_id
 
 CONFIGURATION = "/etc/postgresql"
 BINARIES = "/usr/lib/postgresql"
 SOCKETS = "/var/run/postgresql"
 AS_POSTGRES = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"]
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 FIRST_USER_OID = 16384
 """Databases that users made have this number or a higher one; their directories are named after it."""
 
 _DATA_DIRECTORY = re.compile(r"^\s*data_directory\s*=\s*'([^']+)'", re.MULTILINE)
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$([0-9]+):([^$]+)\$([^:]+):(.+)\Z")
-
-
-def run(command: list[str], stdin: str | None = None) -> tuple[int, str, str]:
-    """Run a command without a shell, in C.UTF-8. Returns exit code, output and errors; 127 where it is missing."""
-    environment = {"PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
-    try:
-        done = subprocess.run(
-            command,
-            input=stdin,
-            capture_output=True,
-            check=False,
-            cwd="/",
-            env=environment,
-            encoding="utf-8",
-            errors="replace",
-        )
-    except FileNotFoundError:
-        return 127, "", f"{command[0]} is not installed"
-    return done.returncode, done.stdout, done.stderr
 
 
 class Cluster:
@@ -161,7 +141,7 @@ class Server:
         """
         if not os.path.exists(self._psql) or user_id("postgres") is None:
             raise Unreachable("PostgreSQL is not installed on the host.")
-        code, output, errors = run([*self._command, f"--dbname={database}"], stdin=sql)
+        code, output, errors = run([*self._command, f"--dbname={database}"], given=sql, inherited={})
         if code == 2:
             raise Unreachable(f"PostgreSQL cannot be reached: {errors.strip()}")
         if code != 0:

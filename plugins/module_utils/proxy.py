@@ -8,8 +8,9 @@ import os
 import re
 import time
 
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, group_id, write_atomically
-from ansible_collections.groundwork.django.plugins.module_utils.slots import SLOTS, Site, last_line, run
+from ansible_collections.groundwork.django.plugins.module_utils.slots import SLOTS, Site, last_line
 
 UPSTREAM = """\
 # Managed by Ansible (groundwork.django.gunicorn_app): the live slot, replaced at each switch.
@@ -110,11 +111,11 @@ class Proxy:
         existed = os.path.exists(self.file)
         write_atomically(self.file, self.wanted(slot).encode())
         try:
-            code, output = run(self.test_command) if self.test_command else (0, "")
+            code, output = run_merged(self.test_command) if self.test_command else (0, "")
             if code != 0:
                 raise Refusal(f"the test of the web server's configuration failed: {last_error(output)}")
             old = [worker for worker, ending in workers().items() if not ending]
-            code, output = run(self.reload_command)
+            code, output = run_merged(self.reload_command)
             if code != 0:
                 raise Refusal(f"the web server could not be reloaded: {last_error(output)}")
             self.wait_for_new_workers(old)

@@ -11,33 +11,11 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
 
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, read_json, write_json
 
 SLOTS = ("blue", "green")
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-def run(command: list[str], timeout: float | None = None, **variables: str) -> tuple[int, str]:
-    """Run a command without a shell. Returns exit code and all output; -1 when `timeout` seconds have passed."""
-    environment = {**os.environ, "PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", **variables}
-    try:
-        done = subprocess.run(
-            command,
-            cwd="/",
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout,
-            check=False,
-        )
-    except OSError as error:
-        return 127, f"{command[0]}: {error.strerror}"
-    except subprocess.TimeoutExpired:
-        return -1, f"{command[0]} did not end within {timeout:g} s"
-    return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
 def last_line(text: str) -> str:
@@ -142,7 +120,7 @@ class Site:
 
     def properties(self, unit: str, *names: str) -> dict[str, str]:
         """Properties of a unit, empty where systemd does not answer."""
-        _code, output = run(["systemctl", "show", f"--property={','.join(names)}", "--", unit])
+        _code, output = run_merged(["systemctl", "show", f"--property={','.join(names)}", "--", unit])
         return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
     def is_active(self, slot: str) -> bool:
@@ -151,23 +129,23 @@ class Site:
 
     def stop(self, slot: str) -> None:
         """Stop the unit of a slot and forget its failure."""
-        run(["systemctl", "stop", "--", self.unit(slot)])
-        run(["systemctl", "reset-failed", "--", self.unit(slot)])
+        run_merged(["systemctl", "stop", "--", self.unit(slot)])
+        run_merged(["systemctl", "reset-failed", "--", self.unit(slot)])
 
     def start(self, slot: str) -> tuple[int, str]:
         """Start the unit of a slot with what is on disk. Returns exit code and output."""
         unit = self.unit(slot)
         found = self.properties(unit, "LoadState", "NeedDaemonReload")
         if found.get("LoadState") != "loaded" or found.get("NeedDaemonReload") == "yes":
-            run(["systemctl", "daemon-reload"])
-        run(["systemctl", "reset-failed", "--", unit])
-        return run(["systemctl", "start", "--", unit])
+            run_merged(["systemctl", "daemon-reload"])
+        run_merged(["systemctl", "reset-failed", "--", unit])
+        return run_merged(["systemctl", "start", "--", unit])
 
     def journal(self, slot: str, lines: int = 200) -> str:
         """The last lines that the newest run of a slot's unit has left in the journal."""
         invocation = self.properties(self.unit(slot), "InvocationID").get("InvocationID", "")
         match = [f"_SYSTEMD_INVOCATION_ID={invocation}"] if invocation else [f"--unit={self.unit(slot)}"]
-        _code, output = run(["journalctl", "--no-pager", "--quiet", "--output=cat", f"--lines={lines}", *match])
+        _code, output = run_merged(["journalctl", "--no-pager", "--quiet", "--output=cat", f"--lines={lines}", *match])
         return output
 
     def still_serves(self) -> str:

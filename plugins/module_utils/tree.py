@@ -12,15 +12,14 @@ import shlex
 import shutil
 import signal
 import stat
-import subprocess
 import tempfile
 
 from ansible_collections.groundwork.django.plugins.module_utils import files as fs
+from ansible_collections.groundwork.django.plugins.module_utils.commands import MISSING, run
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 
 MANIFESTS = "/var/lib/groundwork/manifests"
 SECRET = "content is secret\n"
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Killed(BaseException):
@@ -144,23 +143,17 @@ def _validate(change: Change, check: bool, warnings: list[str]) -> None:
     """Run the validator of one staged file. Raises Refusal with one sentence and what the validator said."""
     template = change.item["validate"]
     command = [word.replace("%s", change.staged) for word in shlex.split(template)]
-    environment = {**os.environ, "PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8"}
-    try:
-        done = subprocess.run(
-            command, cwd="/", env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-    except (FileNotFoundError, PermissionError) as error:
+    code, output, errors = run(command)
+    if code == MISSING:
         if check:
             return
-        raise Refusal(
-            f"{change.path} cannot be checked by `{template}`: {error.strerror}; nothing was changed."
-        ) from error
-    if done.returncode == 0:
+        raise Refusal(f"{change.path} cannot be checked by `{template}`: {errors.strip()}; nothing was changed.")
+    if code == 0:
         return
-    said = (done.stderr.strip() or done.stdout.strip()).decode("utf-8", "replace")
+    said = errors.strip() or output.strip()
     if change.item["secret"]:
         said = "what it said is not shown, the content is secret"
-    sentence = f"{change.path} was refused by `{template}` (exit {done.returncode}) and nothing was changed: {said}"
+    sentence = f"{change.path} was refused by `{template}` (exit {code}) and nothing was changed: {said}"
     if not check:
         raise Refusal(sentence)
     warnings.append(sentence)

@@ -10,14 +10,13 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 
+from ansible_collections.groundwork.django.plugins.module_utils.commands import SYSTEM_PATH, run
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, read_json, write_json
 
 STAMP = ".groundwork.json"
 LOCK = "/run/groundwork/virtualenv.lock"
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PARTS = {"bin", "include", "lib", "lib64", "share", "pyvenv.cfg", ".gitignore", ".lock", "CACHEDIR.TAG", STAMP}
 UNWANTED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME")
 REQUIREMENT = re.compile(r"^[A-Za-z0-9][^\s;\\]*")
@@ -57,24 +56,17 @@ def lock() -> Iterator[None]:
         yield
 
 
-def run(command: list[str], what: str, environment: dict[str, str] | None = None, given: str | None = None) -> str:
+def run_tool(command: list[str], what: str, environment: dict[str, str] | None = None, given: str | None = None) -> str:
     """Run a tool and return its output.
 
     what: what it does, for the sentence of a failure. given: text for its standard input.
     Raises Refusal with the last 15 lines of what the tool said.
     """
-    variables = {key: value for key, value in os.environ.items() if key not in UNWANTED}
-    variables.update({"PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", "NO_COLOR": "1", **(environment or {})})
-    try:
-        done = subprocess.run(
-            command, cwd="/", env=variables, input=(given or "").encode(), capture_output=True, check=False
-        )
-    except OSError as error:
-        raise Refusal(f"{what} failed: {command[0]}: {error.strerror}.") from error
-    output = done.stdout.decode("utf-8", "replace")
-    if done.returncode != 0:
-        said = (done.stderr.decode("utf-8", "replace").rstrip() or output.rstrip()).splitlines()[-15:]
-        raise Refusal(f"{what} failed (exit {done.returncode}):\n" + "\n".join(said))
+    inherited = {key: value for key, value in os.environ.items() if key not in UNWANTED}
+    code, output, errors = run(command, given=given, inherited=inherited, NO_COLOR="1", **(environment or {}))
+    if code != 0:
+        said = (errors.rstrip() or output.rstrip()).splitlines()[-15:]
+        raise Refusal(f"{what} failed (exit {code}):\n" + "\n".join(said))
     return output
 
 
@@ -112,7 +104,7 @@ class Uv:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(stamp)
         try:
-            run([interpreter, "-m", "venv", "--clear", self.place], f"Making the virtualenv {self.place}")
+            run_tool([interpreter, "-m", "venv", "--clear", self.place], f"Making the virtualenv {self.place}")
         except Refusal as refusal:
             if "ensurepip" in str(refusal):
                 raise Refusal(
@@ -120,7 +112,7 @@ class Uv:
                 ) from refusal
             raise
         pip = [os.path.join(self.place, "bin", "python"), "-m", "pip", "--disable-pip-version-check", "install"]
-        run(
+        run_tool(
             [*pip, "--quiet", "--no-cache-dir", "--only-binary=:all:", "--require-hashes", "-r", "/dev/stdin"],
             f"Installing uv into {self.place}",
             {"PIP_INDEX_URL": self.index_url} if self.index_url else None,
@@ -131,7 +123,7 @@ class Uv:
 
     def run(self, arguments: list[str], what: str, given: str | None = None) -> str:
         """Run uv; see `run` for what it raises."""
-        return run([self.binary, *arguments], what, self.environment, given)
+        return run_tool([self.binary, *arguments], what, self.environment, given)
 
 
 class Virtualenv:

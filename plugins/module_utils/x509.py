@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+from ansible_collections.groundwork.django.plugins.module_utils.commands import MISSING, run
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 
 _NAME = re.compile(r"DNS:([^,\s]+)")
@@ -51,13 +51,10 @@ def available() -> bool:
 
 def _openssl(arguments: list[str], text: str = "") -> tuple[int, str, str]:
     """Run openssl with `text` as its input. Returns exit code, output and errors. Raises Refusal without openssl."""
-    try:
-        done = subprocess.run(
-            ["openssl", *arguments], input=text, capture_output=True, check=False, encoding="utf-8", errors="replace"
-        )
-    except FileNotFoundError as error:
-        raise Refusal("openssl is not installed on the host.") from error
-    return done.returncode, done.stdout, done.stderr
+    code, output, errors = run(["openssl", *arguments], given=text)
+    if code == MISSING:
+        raise Refusal("openssl is not installed on the host.")
+    return code, output, errors
 
 
 def _moment(text: str) -> datetime:

@@ -22,27 +22,12 @@ def machine(tmp_path_factory) -> Machine:
         hosts.start_acme(ACME, NETWORK)
         hosts.start_host(HOST, NETWORK, IMAGE, aliases=DOMAINS.values())
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")], check=True)
-        hosts.wait(
-            60,
-            "the host has not started",
-            lambda: hosts.succeeds("docker", "exec", HOST, "systemctl", "is-active", "ssh"),
-        )
-        hosts.wait(
-            30,
-            "the ACME server does not answer",
-            lambda: hosts.succeeds("docker", "exec", ACME, "test", "-s", "/acme/root.pem"),
-        )
-        install = "umask 077; mkdir -p /root/.ssh; cat >/root/.ssh/authorized_keys"
-        hosts.docker("exec", "-i", HOST, "sh", "-c", install, stdin=(folder / "key.pub").read_text())
-        address = hosts.address(HOST, NETWORK)
-        host_key = hosts.docker("exec", HOST, "cat", "/etc/ssh/ssh_host_ed25519_key.pub")
-        (folder / "known_hosts").write_text(f"{HOST} {host_key}")
+        hosts.wait_until_started(HOST, ACME)
+        (folder / "known_hosts").write_text(hosts.let_in(HOST, (folder / "key.pub").read_text()))
         for name in ("root", "ca"):
             (folder / f"acme-{name}.pem").write_text(hosts.docker("exec", ACME, "cat", f"/acme/{name}.pem"))
-        (folder / "ssh_config").write_text(
-            f"Host {HOST}\n  HostName {address}\n  HostKeyAlias {HOST}\n  User root\n  IdentityFile {folder}/key\n"
-            f"  IdentitiesOnly yes\n  UserKnownHostsFile {folder}/known_hosts\n  StrictHostKeyChecking yes\n"
-        )
+        address = hosts.address(HOST, NETWORK)
+        (folder / "ssh_config").write_text(hosts.ssh_config(HOST, address, folder))
         yield Machine(folder, address, folder / "acme-root.pem")
     finally:
         if not os.environ.get("KEEP_SITE"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 KILLS = 10
+AFTER = (0.15, 0.7, 1.3, 2.2)
+"""Seconds into the task, in turn."""
 
 
 def test_ten_killed_runs_and_one_more_make_the_whole_site(machine):
@@ -10,9 +12,9 @@ def test_ten_killed_runs_and_one_more_make_the_whole_site(machine):
     tasks = plan.output.count("\nTASK [")
     killed_at = []
     for number in range(KILLS):
-        # From the first tasks to the last, each time a little later inside the task.
+        # From the first tasks to the last, and early and late in what a batch does.
         at = 4 + number * (tasks - 6) // (KILLS - 1)
-        task = machine.killed("forge", at, after=0.15 + 0.25 * (number % 4))
+        task = machine.killed("forge", at, after=AFTER[number % len(AFTER)])
         assert task, f"the run had fewer than {at} tasks"
         killed_at.append(task)
     assert len(set(killed_at)) == KILLS, killed_at

@@ -10,12 +10,12 @@ import re
 import secrets
 import shutil
 import socket
-import subprocess
 import time
 from datetime import datetime, timedelta, timezone
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import x509
+from ansible_collections.groundwork.django.plugins.module_utils.commands import MISSING, run, run_merged
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 from ansible_collections.groundwork.django.plugins.module_utils.venv import Uv, Virtualenv, lock
 
@@ -24,7 +24,6 @@ LOG = "/var/log/letsencrypt/letsencrypt.log"
 UV = "/opt/groundwork/uv"
 UV_CACHE = "/var/cache/groundwork/uv"
 CHALLENGES = ".well-known/acme-challenge"
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TIMEOUT = 10
 UNITS = {"minute": 1 / 1440, "hour": 1 / 24, "day": 1, "week": 7, "month": 30, "year": 365}
 
@@ -232,32 +231,19 @@ def run_certbot(params: dict, replace_server: bool) -> None:
         command.append("--break-my-certs")
     for domain in params["domains"]:
         command += ["--domain", domain]
-    environment = {**os.environ, "PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8"}
-    if params["ca_bundle"]:
-        environment["REQUESTS_CA_BUNDLE"] = params["ca_bundle"]
+    trust = {"REQUESTS_CA_BUNDLE": params["ca_bundle"]} if params["ca_bundle"] else {}
     for attempt in range(12):
-        try:
-            done = subprocess.run(
-                command,
-                cwd="/",
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                check=False,
-                encoding="utf-8",
-                errors="replace",
-            )
-        except (FileNotFoundError, PermissionError) as error:
-            raise Refusal(f"{params['certbot']} cannot be run: {error.strerror}.") from error
+        code, output = run_merged(command, **trust)
+        if code == MISSING:
+            raise Refusal(f"{output}.")
         # The timer of this or of another site may be at work.
-        if "Another instance of Certbot is already running" not in done.stdout or attempt == 11:
+        if "Another instance of Certbot is already running" not in output or attempt == 11:
             break
         time.sleep(5)
-    if done.returncode != 0:
+    if code != 0:
         raise Refusal(
             f"There is no certificate for {', '.join(params['domains'])} from {params['directory_url']}: "
-            f"{said(done.stdout)} (the whole story is in {LOG} on the host)"
+            f"{said(output)} (the whole story is in {LOG} on the host)"
         )
 
 
@@ -270,18 +256,16 @@ def put_aside(paths: list[str]) -> None:
 
 def deploy(command: str, check: bool) -> bool:
     """Make the web server serve what is on disk. Returns whether there was something to do. Raises Refusal."""
-    environment = {**os.environ, "PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8"}
     if not os.path.exists(command):
         if check:
             return True
         raise Refusal(f"{command} does not exist on the host.")
-    if subprocess.run([command, "--check"], env=environment, capture_output=True, check=False).returncode == 0:
+    if run([command, "--check"])[0] == 0:
         return False
     if not check:
-        done = subprocess.run([command], env=environment, capture_output=True, check=False)
-        if done.returncode != 0:
-            text = (done.stderr.strip() or done.stdout.strip()).decode("utf-8", "replace")
-            raise Refusal(f"The certificate is on disk, but it is not served: {text}")
+        code, output, errors = run([command])
+        if code != 0:
+            raise Refusal(f"The certificate is on disk, but it is not served: {errors.strip() or output.strip()}")
     return True
 
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, write_atomically
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, read_text, write_atomically
 
 ZONES = "/usr/share/zoneinfo"
 LOCALTIME = "/etc/localtime"
@@ -25,15 +25,6 @@ ARGUMENTS = {
     "locale": {"type": "str", "required": True},
 }
 """Options of the module."""
-
-
-def read(path: str) -> str:
-    """Content of a file; empty if there is none."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return ""
 
 
 def current_zone() -> str:
@@ -69,25 +60,25 @@ def is_generated(locale: str) -> bool:
     """Whether the host has the locale."""
     if canonical(locale) in ("C", "POSIX", "C.utf8"):
         return True
-    done = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False)
-    return canonical(locale) in {canonical(line) for line in done.stdout.splitlines()}
+    _code, output, _errors = run(["locale", "-a"])
+    return canonical(locale) in {canonical(line) for line in output.splitlines()}
 
 
 def generate(locale: str) -> None:
     """List the locale in locale.gen and have it generated. Raises Refusal."""
     charset = locale.partition(".")[2].partition("@")[0] or "ISO-8859-1"
     entry = f"{locale} {charset}"
-    supported = {line.strip() for line in read(SUPPORTED).splitlines()}
+    supported = {line.strip() for line in read_text(SUPPORTED).splitlines()}
     if not supported:
         raise Refusal(f'"{locale}" cannot be generated, because the package locales is not installed.')
     if entry not in supported:
         raise Refusal(f'"{locale}" is not a locale that this system knows; {SUPPORTED} lists them all.')
-    text = read(LOCALE_GEN)
+    text = read_text(LOCALE_GEN)
     if not re.search(rf"^{re.escape(entry)}\s*$", text, re.MULTILINE):
-        write_atomically(LOCALE_GEN, f"{text.rstrip()}\n{entry}\n".lstrip().encode())
-    done = subprocess.run(["locale-gen"], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Refusal(f"locale-gen failed (exit {done.returncode}): {done.stderr.strip() or done.stdout.strip()}")
+        write_atomically(LOCALE_GEN, f"{text.rstrip()}\n{entry}\n".lstrip().encode("utf-8", "surrogateescape"))
+    code, output, errors = run(["locale-gen"])
+    if code != 0:
+        raise Refusal(f"locale-gen failed (exit {code}): {errors.strip() or output.strip()}")
 
 
 def set_zone(zone: str) -> None:
@@ -105,9 +96,9 @@ def carry_out(module: AnsibleModule) -> None:
     files = locale_files()
 
     def state() -> dict:
-        languages = {path: (LANG.findall(read(path)) or [""])[-1] for path in files}
+        languages = {path: (LANG.findall(read_text(path)) or [""])[-1] for path in files}
         # tzdata of Debian 12 takes the zone from this file, newer ones no longer have it.
-        names = {current_zone()} | ({read(TIMEZONE).strip()} if os.path.exists(TIMEZONE) else set())
+        names = {current_zone()} | ({read_text(TIMEZONE).strip()} if os.path.exists(TIMEZONE) else set())
         return {
             "timezone": zone if names == {zone} else ", ".join(sorted(names - {zone})),
             "locale": locale if set(languages.values()) == {locale} else ", ".join(sorted(set(languages.values()))),
@@ -127,9 +118,9 @@ def carry_out(module: AnsibleModule) -> None:
                     write_atomically(TIMEZONE, f"{zone}\n".encode())
                 set_zone(zone)
             for path in files:
-                text = read(path)
+                text = read_text(path)
                 if LANG.findall(text) != [locale]:
-                    write_atomically(path, with_language(text, locale).encode())
+                    write_atomically(path, with_language(text, locale).encode("utf-8", "surrogateescape"))
     except Refusal as refusal:
         module.fail_json(msg=str(refusal))
     result = {"changed": before != after, "before": before, "after": after}

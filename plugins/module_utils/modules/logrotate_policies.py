@@ -8,11 +8,11 @@ import fnmatch
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import tree
+from ansible_collections.groundwork.django.plugins.module_utils.commands import MISSING, run
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, read_json
 
 HEADER = "# Managed by Ansible (groundwork.django.logrotate). Changes made here are overwritten.\n"
@@ -95,9 +95,6 @@ def judge(directory: str, contents: dict[str, str], removed: set[str]) -> str:
 
     contents: text by file name. removed: names that the copy shall not have.
     """
-    executable = shutil.which("logrotate", path=tree.SYSTEM_PATH)
-    if executable is None:
-        return ""
     with tempfile.TemporaryDirectory(prefix="groundwork-logrotate-") as place:
         copy = os.path.join(place, "logrotate.d")
         os.mkdir(copy, 0o755)
@@ -111,17 +108,12 @@ def judge(directory: str, contents: dict[str, str], removed: set[str]) -> str:
                 stream.write(text)
         for name in os.listdir(copy):
             os.chmod(os.path.join(copy, name), 0o644)
-        done = subprocess.run(
-            [executable, "--debug", "--state", os.path.join(place, "state"), copy],
-            env={**os.environ, "PATH": tree.SYSTEM_PATH, "LC_ALL": "C.UTF-8"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            encoding="utf-8",
-            errors="replace",
-        )
-        errors = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith("error:")]
-        return "; ".join(line.removeprefix("error: ") for line in errors if concerns(line, contents))
+        command = ["logrotate", "--debug", "--state", os.path.join(place, "state"), copy]
+        code, output, errors = run(command)
+        if code == MISSING:
+            return ""
+        complaints = [line for line in (errors + output).splitlines() if line.startswith("error:")]
+        return "; ".join(line.removeprefix("error: ") for line in complaints if concerns(line, contents))
 
 
 def bring_about(params: dict, check: bool, diff: bool) -> dict:

@@ -7,13 +7,14 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import x509
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
 from ansible_collections.groundwork.django.plugins.module_utils.files import (
     STAGE_PREFIX,
     Refusal,
+    read_text,
     remove_stale_stages,
     sync_directory,
     write_atomically,
@@ -36,22 +37,10 @@ ARGUMENTS = {
 """Options of the module."""
 
 
-def read_text(path: str) -> str:
-    """Content of a text file; empty where it is missing."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-
-
 def nginx_version() -> str:
     """Version of the installed nginx, such as "1.26.3"; empty where there is none."""
-    try:
-        done = subprocess.run(["nginx", "-v"], capture_output=True, check=False, encoding="utf-8", errors="replace")
-    except (FileNotFoundError, PermissionError):
-        return ""
-    found = re.search(r"nginx/([0-9.]+)", done.stderr + done.stdout)
+    _code, output = run_merged(["nginx", "-v"])
+    found = re.search(r"nginx/([0-9.]+)", output)
     return found.group(1) if found else ""
 
 

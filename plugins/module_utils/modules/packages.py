@@ -11,10 +11,10 @@ import re
 import shutil
 import signal
 import struct
-import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, write_atomically
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?$")
@@ -38,8 +38,6 @@ UNKNOWN = re.compile(
 )
 LOCKED = re.compile(r"Could not get lock|Unable to acquire the dpkg frontend lock|Unable to lock directory")
 ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "LC_ALL": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive",
     "APT_LISTCHANGES_FRONTEND": "none",
     "NEEDRESTART_SUSPEND": "1",
@@ -62,20 +60,6 @@ ARGUMENTS = {
     "timeout": {"type": "int", "default": 600},
 }
 """Options of the module."""
-
-
-def run(*command: str) -> tuple[int, str]:
-    """Run a command without a shell; returns its exit code and all that it said."""
-    done = subprocess.run(
-        command,
-        cwd="/",
-        env={**os.environ, **ENVIRONMENT},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
 def reason(output: str) -> str:
@@ -115,10 +99,12 @@ def missing_packages(names: list[str], versions: dict[str, str]) -> list[str]:
 
 def ask_dpkg() -> tuple[dict[str, str], set[str]]:
     """What is installed, and what is unfinished."""
-    code, output = run(
-        "dpkg-query",
-        "--show",
-        "--showformat=${Package}\t${Architecture}\t${db:Status-Status}\t${Version}\t${Provides}\n",
+    code, output = run_merged(
+        [
+            "dpkg-query",
+            "--show",
+            "--showformat=${Package}\t${Architecture}\t${db:Status-Status}\t${Version}\t${Provides}\n",
+        ],
     )
     if code != 0:
         raise Refusal(f"dpkg-query cannot tell what is installed: {reason(output)}")
@@ -279,7 +265,7 @@ def apt(end: float, timeout: int, *command: str) -> tuple[int, str]:
     """Run an apt-get command, again if another process was faster at taking the lock."""
     while True:
         wait_for_lock(end, timeout)
-        code, output = run(*INSTALL, *command)
+        code, output = run_merged([*INSTALL, *command], **ENVIRONMENT)
         if code == 0 or not LOCKED.search(output) or time.monotonic() > end:
             return code, output
         time.sleep(1)
@@ -304,7 +290,7 @@ def install(names: list[str], hours: int, timeout: int) -> list[str]:
         fresh = False
         if unfinished:
             repaired.append("dpkg was interrupted")
-            run("dpkg", "--configure", "--pending", "--force-confdef", "--force-confold")
+            run_merged(["dpkg", "--configure", "--pending", "--force-confdef", "--force-confold"], **ENVIRONMENT)
             versions, unfinished = ask_dpkg()
         if unfinished:
             # A package that was cut off while it was unpacked has to be fetched again.

@@ -9,6 +9,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import postgres
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 
 DISTRIBUTION_VERSIONS = {"debian": {"12": "15", "13": "17"}, "ubuntu": {"22.04": "14", "24.04": "16", "26.04": "18"}}
@@ -71,7 +72,7 @@ def choose(asked: str, clusters: dict[str, postgres.Cluster], installed: list[st
 def control_data(cluster: postgres.Cluster) -> dict[str, str]:
     """What pg_controldata says about a cluster."""
     command = [f"{postgres.BINARIES}/{cluster.version}/bin/pg_controldata", "-D", cluster.data_directory]
-    code, output, errors = postgres.run([*postgres.AS_POSTGRES, *command])
+    code, output, errors = run([*postgres.AS_POSTGRES, *command], inherited={})
     if code != 0:
         raise Refusal(f"The cluster {cluster.name} cannot be read: {errors.strip()}")
     return {key.strip(): value.strip() for key, _colon, value in (line.partition(":") for line in output.splitlines())}
@@ -79,7 +80,7 @@ def control_data(cluster: postgres.Cluster) -> dict[str, str]:
 
 def must(command: list[str], what: str) -> None:
     """Run a command. Raises Refusal with `what` it was for and what it said."""
-    code, output, errors = postgres.run(command)
+    code, output, errors = run(command, inherited={})
     if code != 0:
         raise Refusal(f"{what} failed (exit {code}): {errors.strip() or output.strip()}")
 

@@ -11,10 +11,10 @@ import os
 import re
 import shlex
 import stat
-import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run
 from ansible_collections.groundwork.django.plugins.module_utils.files import (
     STAGE_PREFIX,
     Refusal,
@@ -24,7 +24,6 @@ from ansible_collections.groundwork.django.plugins.module_utils.files import (
 
 STAMPS = "/run/groundwork/loaded"
 UNIT_FILES = "/etc/systemd/system"
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROPERTIES = (
     "ActiveEnterTimestampMonotonic",
     "ActiveState",
@@ -65,28 +64,6 @@ ARGUMENTS = {
     "timeout": {"type": "int", "default": 30},
 }
 """Options of the module."""
-
-
-def run(command: list[str], timeout: float | None = None) -> tuple[int, str, str]:
-    """Run a command without a shell. Returns exit code, output and errors; -1 when `timeout` seconds have passed."""
-    environment = {**os.environ, "PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
-    try:
-        done = subprocess.run(
-            command,
-            cwd="/",
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-        )
-    except FileNotFoundError:
-        return 127, "", f"{command[0]} is not installed"
-    except PermissionError:
-        return 126, "", f"{command[0]} cannot be executed"
-    except subprocess.TimeoutExpired:
-        return -1, "", f"no end after {timeout} s"
-    return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
 
 def full_name(name: str) -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, write_atomically
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, read_text, write_atomically
 from ansible_collections.groundwork.django.plugins.module_utils.ssh_login import ssh_login
 
 CONFIG = "/etc/ssh/sshd_config"
@@ -30,15 +30,6 @@ ARGUMENTS = {
 """Options of the module."""
 
 
-def read(path: str) -> str:
-    """Content of a file; empty if there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return ""
-
-
 def has_first_include(text: str) -> bool:
     """Whether the include of the drop-ins comes before every other setting."""
     for line in text.splitlines():
@@ -48,20 +39,15 @@ def has_first_include(text: str) -> bool:
     return False
 
 
-def has_key(user: str, read_file=read) -> bool:
+def has_key(user: str, read_file=read_text) -> bool:
     """Whether a user can log in by a key or a certificate, as sshd is set up now."""
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
         return False
-    done = subprocess.run(
-        [SSHD, "-T", "-C", f"user={user},host=localhost,addr=127.0.0.1"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    _code, output, _errors = run([SSHD, "-T", "-C", f"user={user},host=localhost,addr=127.0.0.1"])
     settings: dict[str, list[str]] = {}
-    for line in done.stdout.splitlines():
+    for line in output.splitlines():
         name, _space, value = line.partition(" ")
         settings.setdefault(name, []).append(value)
     for name in ("authorizedkeyscommand", "trustedusercakeys"):
@@ -95,15 +81,14 @@ def lock_out(user: str, passwords: bool, root_login: str, allowed: list[str], ke
 
 def socket_in_use() -> bool:
     """Whether ssh.socket listens."""
-    done = subprocess.run(["systemctl", "is-active", "--quiet", "ssh.socket"], check=False)
-    return done.returncode == 0
+    return run(["systemctl", "is-active", "--quiet", "ssh.socket"])[0] == 0
 
 
 def port_is_closed(port: int) -> bool:
     """Whether ufw is enabled and has no rule at all for the port."""
-    if not re.search(r"^ENABLED=yes$", read(UFW_CONFIG), re.MULTILINE):
+    if not re.search(r"^ENABLED=yes$", read_text(UFW_CONFIG), re.MULTILINE):
         return False
-    return not re.search(rf"^### tuple ### (allow|limit)\S* tcp {port} ", read(UFW_RULES), re.MULTILINE)
+    return not re.search(rf"^### tuple ### (allow|limit)\S* tcp {port} ", read_text(UFW_RULES), re.MULTILINE)
 
 
 def carry_out(module: AnsibleModule) -> None:
@@ -111,7 +96,7 @@ def carry_out(module: AnsibleModule) -> None:
     params = module.params
     if not os.path.exists(SSHD):
         module.exit_json(changed=False, socket=False)
-    config = read(CONFIG)
+    config = read_text(CONFIG)
     before, after = config, config if has_first_include(config) else f"{INCLUDE}\n{config}"
     closed = port_is_closed(params["port"])
     try:
@@ -124,13 +109,11 @@ def carry_out(module: AnsibleModule) -> None:
             # It is gone where a socket starts sshd, or where it never ran; without it sshd checks no configuration.
             os.makedirs(RUNTIME, mode=0o755, exist_ok=True)
             if before != after:
-                write_atomically(CONFIG, after.encode())
+                write_atomically(CONFIG, after.encode("utf-8", "surrogateescape"))
             if closed:
-                done = subprocess.run(
-                    ["ufw", "allow", f"{params['port']}/tcp"], capture_output=True, text=True, check=False
-                )
-                if done.returncode != 0:
-                    raise Refusal(f"ufw cannot open the port {params['port']} for sshd: {done.stderr.strip()}")
+                code, _output, errors = run(["ufw", "allow", f"{params['port']}/tcp"])
+                if code != 0:
+                    raise Refusal(f"ufw cannot open the port {params['port']} for sshd: {errors.strip()}")
     except Refusal as refusal:
         module.fail_json(msg=str(refusal))
     result = {"changed": before != after or closed, "socket": socket_in_use()}

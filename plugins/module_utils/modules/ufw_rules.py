@@ -8,11 +8,11 @@ import ipaddress
 import os
 import re
 import shlex
-import subprocess
 from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, write_atomically
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, read_text, write_atomically
 from ansible_collections.groundwork.django.plugins.module_utils.ssh_login import ssh_login
 
 UFW = "/usr/sbin/ufw"
@@ -79,15 +79,6 @@ class Rule(NamedTuple):
     def __str__(self) -> str:
         comment = f" # {self.comment}" if self.comment else ""
         return f"{self.action} {self.match.port}/{self.match.protocol} from {self.match.source}{comment}"
-
-
-def read(path: str) -> str:
-    """Content of a file; empty if there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return ""
 
 
 def setting(text: str, name: str) -> str:
@@ -179,13 +170,13 @@ class Firewall:
         self.params = params
         self.owner: str = params["owner"]
         self.installed = os.path.exists(UFW)
-        config, defaults = read(CONFIG), read(DEFAULTS)
+        config, defaults = read_text(CONFIG), read_text(DEFAULTS)
         self.is_enabled = setting(config, "ENABLED") == "yes"
         self.has_ipv6 = setting(defaults, "IPV6") == "yes"
         self.incoming = setting(defaults, "DEFAULT_INPUT_POLICY")
         self.outgoing = setting(defaults, "DEFAULT_OUTPUT_POLICY")
         self.logging = setting(config, "LOGLEVEL")
-        self.rules, self.whole = current_rules([read(path) for path in RULES])
+        self.rules, self.whole = current_rules([read_text(path) for path in RULES])
         self.ssh_ports = {str(params["ssh_port"]), str(connection_port)}
         self.wanted = declared_rules(params, connection_port)
 
@@ -259,42 +250,27 @@ class Firewall:
         return commands
 
 
-def run(*command: str) -> tuple[int, str]:
-    """Run a command without a shell; returns its exit code and all that it said."""
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    done = subprocess.run(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout.strip()
-
-
 def is_loaded() -> bool:
     """Whether the kernel has ufw's rules, which a flush by hand takes away."""
-    return run("iptables", "-w", "-n", "-L", "ufw-user-input")[0] == 0
+    return run_merged(["iptables", "-w", "-n", "-L", "ufw-user-input"])[0] == 0
 
 
 def at_boot() -> bool:
     """Whether ufw is enabled at boot."""
-    return run("systemctl", "is-enabled", "ufw.service")[0] == 0
+    return run_merged(["systemctl", "is-enabled", "ufw.service"])[0] == 0
 
 
 def apply(commands: list[list[str]], boot: bool) -> None:
     """Do what was planned. A mark stays on disk until all of it is done. Raises Refusal."""
     write_atomically(PENDING, b"A run changes the rules of ufw, or was killed while it did.\n", 0o600)
     for command in commands:
-        code, output = run(UFW, *command)
+        code, output = run_merged([UFW, *command])
         if code != 0:
-            raise Refusal(f"`{shlex.join(['ufw', *command])}` failed (exit {code}): {output}")
+            raise Refusal(f"`{shlex.join(['ufw', *command])}` failed (exit {code}): {output.strip()}")
     if boot:
-        code, output = run("systemctl", "enable", "--quiet", "ufw.service")
+        code, output = run_merged(["systemctl", "enable", "--quiet", "ufw.service"])
         if code != 0:
-            raise Refusal(f"ufw.service cannot be enabled: {output}")
+            raise Refusal(f"ufw.service cannot be enabled: {output.strip()}")
     os.unlink(PENDING)
 
 

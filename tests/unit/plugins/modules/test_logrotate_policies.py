@@ -4,7 +4,7 @@ import os
 import shutil
 
 import pytest
-from ansible_collections.groundwork.django.plugins.module_utils import tree
+from ansible_collections.groundwork.django.plugins.module_utils import commands, tree
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 from ansible_collections.groundwork.django.plugins.module_utils.modules import logrotate_policies as module
 
@@ -88,7 +88,7 @@ def test_odd_policies_are_refused_with_a_sentence(place, policies, said):
 
 
 needs_logrotate = pytest.mark.skipif(
-    shutil.which("logrotate", path=tree.SYSTEM_PATH) is None, reason="there is no logrotate"
+    shutil.which("logrotate", path=commands.SYSTEM_PATH) is None, reason="there is no logrotate"
 )
 
 

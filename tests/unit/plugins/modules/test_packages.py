@@ -169,11 +169,11 @@ class Host:
         self.ran = []
         self.answers = list(answers)
         self.installed = [installed, after if after is not None else installed]
-        monkeypatch.setattr(packages, "run", self.run)
+        monkeypatch.setattr(packages, "run_merged", self.run)
         monkeypatch.setattr(packages, "lock_holder", lambda: None)
         monkeypatch.setattr(packages, "lists_are_old", lambda _hours: False)
 
-    def run(self, *command):
+    def run(self, command, **_environment):
         if command[0] == "dpkg-query":
             return 0, self.installed[0] if len(self.ran) == 0 else self.installed[1]
         words = [word for word in command if not word.startswith("--option") and word not in packages.INSTALL[1:]]

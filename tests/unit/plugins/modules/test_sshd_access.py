@@ -66,5 +66,5 @@ def test_what_is_a_key(text, is_key):
     ],
 )
 def test_a_port_that_the_firewall_does_not_know(monkeypatch, config, rules, closed):
-    monkeypatch.setattr(sshd_access, "read", {sshd_access.UFW_CONFIG: config, sshd_access.UFW_RULES: rules}.get)
+    monkeypatch.setattr(sshd_access, "read_text", {sshd_access.UFW_CONFIG: config, sshd_access.UFW_RULES: rules}.get)
     assert sshd_access.port_is_closed(2222) is closed

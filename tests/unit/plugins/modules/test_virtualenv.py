@@ -221,7 +221,7 @@ def test_uv_is_installed_from_its_hashes_once(tmp_path, monkeypatch):
         (tmp_path / "uv/bin/uv").chmod(0o755)
         return ""
 
-    monkeypatch.setattr(venv, "run", run)
+    monkeypatch.setattr(venv, "run_tool", run)
     uv = venv.Uv(str(tmp_path / "uv"), "/cache", "https://user:pass@index.test/simple")
     assert uv.ensure("uv==1 --hash=sha256:00\n") is True
     assert calls[0][0][1:4] == ["-m", "venv", "--clear"]
@@ -237,7 +237,7 @@ def test_missing_ensurepip_is_explained(tmp_path, monkeypatch):
     def run(*_arguments):
         raise Refusal("failed: ensurepip is not available")
 
-    monkeypatch.setattr(venv, "run", run)
+    monkeypatch.setattr(venv, "run_tool", run)
     with pytest.raises(Refusal, match="install the package python3-venv"):
         venv.Uv(str(tmp_path / "uv"), "/cache").ensure("uv==1\n")
 
