@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import x509
 from ansible_collections.groundwork.django.plugins.module_utils.commands import MISSING, run, run_merged
-from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, read_text
 from ansible_collections.groundwork.django.plugins.module_utils.venv import Uv, Virtualenv, lock
 
 CONFIG = "/etc/letsencrypt"
@@ -112,19 +112,11 @@ class Lineage:
         self.settings_path = os.path.join(CONFIG, "renewal", f"{name}.conf")
         self.live = os.path.join(CONFIG, "live", name)
         self.archive = os.path.join(CONFIG, "archive", name)
-        self.settings = parse_settings(self._read(self.settings_path))
-        self.certificate = x509.read_certificate(self._read(os.path.join(self.live, "fullchain.pem")))
+        self.settings = parse_settings(read_text(self.settings_path))
+        self.certificate = x509.read_certificate(read_text(os.path.join(self.live, "fullchain.pem")))
         self.public_key = (
-            x509.public_key_of(self._read(os.path.join(self.live, "privkey.pem"))) if self.certificate else None
+            x509.public_key_of(read_text(os.path.join(self.live, "privkey.pem"))) if self.certificate else None
         )
-
-    @staticmethod
-    def _read(path: str) -> str:
-        try:
-            with open(path, encoding="utf-8", errors="replace") as stream:
-                return stream.read()
-        except (FileNotFoundError, NotADirectoryError):
-            return ""
 
     @property
     def exists(self) -> bool:
