@@ -1,9 +1,10 @@
-"""Containers that stand for machines: a freshly rented host, and an ACME server beside it. Standard library only."""
+"""Containers that stand for machines: a freshly rented host, an ACME server, a browser. Standard library only."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -82,6 +83,21 @@ def start_host(
 def start_acme(name: str, network: str, labels: Mapping[str, str] | None = None) -> None:
     """Start an ACME server: https://<name>:14000/dir, its trust anchors in /acme once it is ready."""
     _start(name, network, "groundwork-pebble", labels or {}, ())
+
+
+def start_browser(name: str, network: str, authorities: Iterable[Path]) -> str:
+    """Start a browser that trusts some authorities beside the public ones, and return the URL of its driver."""
+    docker("create", "--name", name, "--network", network, "--shm-size", "256m", "groundwork-browser")
+    with tempfile.TemporaryDirectory() as folder:
+        trust = Path(folder) / "trust"
+        trust.mkdir(mode=0o755)
+        for number, authority in enumerate(authorities):
+            (trust / f"{number}.pem").write_bytes(authority.read_bytes())
+        docker("cp", str(trust), f"{name}:/home/browser/trust")
+    docker("start", name)
+    url = f"http://{address(name, network)}:9515"
+    wait(30, f"{name} does not answer", lambda: succeeds("curl", "--silent", "--fail", f"{url}/status"))
+    return url
 
 
 def wait_until_started(host: str, acme: str | None = None) -> None:

@@ -1,7 +1,7 @@
-"""Build the images of the test bench without an image registry: bare Debian hosts and an ACME server.
+"""Build the images of the test bench without an image registry: bare Debian hosts, an ACME server, a browser.
 
-Usage: images.py [--clean] [debian-13] [debian-12] [ubuntu-24.04] ... [pebble]
-Without a name it builds what the tests here need: Debian 13, Debian 12, Pebble.
+Usage: images.py [--clean] [debian-13] [debian-12] [ubuntu-24.04] ... [pebble] [browser]
+Without a name it builds what the demo and most tests need: Debian 13, Debian 12, Pebble.
 
 An image carries a hash of its recipe as a label and is built again only when the recipe changes.
 """
@@ -138,11 +138,21 @@ def make_pebble() -> bool:
     )
 
 
+def make_browser() -> bool:
+    """Build the image of the browser. Return false when the one that is there is current."""
+    make_host("debian-13")
+    return build("groundwork-browser:latest", "groundwork-host:debian-13", "browser.Dockerfile", ["browser-start"])
+
+
+#: what is no host, by name
+SERVICES = {"pebble": make_pebble, "browser": make_browser}
+
+
 def make(target: str) -> None:
     """Build one target and what it stands on; print one line about it."""
     start = time.monotonic()
-    fresh = make_pebble() if target == "pebble" else make_host(target)
-    image = "groundwork-pebble" if target == "pebble" else f"groundwork-host:{target}"
+    fresh = SERVICES[target]() if target in SERVICES else make_host(target)
+    image = f"groundwork-{target}" if target in SERVICES else f"groundwork-host:{target}"
     print(f"  {image} {f'built in {time.monotonic() - start:.0f} s' if fresh else 'is current'}", flush=True)
 
 
@@ -158,7 +168,7 @@ def clean() -> None:
 
 def main() -> int:
     """Read the command line and build, or remove, what it names."""
-    targets = [*SUITES, "pebble"]
+    targets = [*SUITES, *SERVICES]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clean", action="store_true", help="remove all images of the test bench")
     parser.add_argument("target", nargs="*", help=f"what to build: {', '.join(targets)} (default: {', '.join(USUAL)})")
