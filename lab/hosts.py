@@ -6,6 +6,7 @@ import json
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -96,8 +97,16 @@ def start_browser(name: str, network: str, authorities: Iterable[Path]) -> str:
         docker("cp", str(trust), f"{name}:/home/browser/trust")
     docker("start", name)
     url = f"http://{address(name, network)}:9515"
-    wait(30, f"{name} does not answer", lambda: succeeds("curl", "--silent", "--fail", f"{url}/status"))
+    wait(30, f"{name} does not answer", lambda: _answers(f"{url}/status"))
     return url
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
 
 
 def wait_until_started(host: str, acme: str | None = None) -> None:
