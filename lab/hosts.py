@@ -137,10 +137,10 @@ Host {host}
 """
 
 
-def remove(names: Iterable[str], network: str) -> None:
-    """Remove containers and their network, as far as they are there."""
+def remove(names: Iterable[str], network: str | None = None) -> None:
+    """Remove containers, and their network where one is named, as far as they are there."""
     for name in names:
         if inspect(name):
             docker("rm", "--force", "--volumes", name)
-    if succeeds("docker", "network", "inspect", network):
+    if network and succeeds("docker", "network", "inspect", network):
         docker("network", "rm", network)

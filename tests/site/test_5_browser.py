@@ -1,0 +1,120 @@
+"""Somebody signs in, finds a template, fills it in and copies the prompt, in a real browser and at two widths.
+
+The browser trusts the ACME server's root and nothing is waved through: TLS, headers and the content security policy are
+those of the site. Pictures are kept in .cache/test/browser.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from machine import DOMAINS, HOST, NETWORK, ROOT, Machine, hosts
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support import expected_conditions as condition
+from selenium.webdriver.support.wait import WebDriverWait
+
+BROWSER = "groundwork-site-browser"
+PICTURES = ROOT / ".cache" / "test" / "browser"
+SITE = f"https://{DOMAINS['forge']}"
+WIDTHS = {"desktop": 1280, "phone": 390}
+USER = "reader"
+
+MAKE_USER = f"""
+from django.contrib.auth import get_user_model
+from forge.models import Template
+user, _made = get_user_model().objects.get_or_create(username="{USER}")
+user.set_password("{{password}}")
+user.save()
+Template.objects.update_or_create(slug="greet-somebody", defaults={{{{
+    "title": "Greet somebody", "agent_role": "Host", "workflow_phase": "discover",
+    "body": "Greet {{{{{{{{ name }}}}}}}} in {{{{{{{{ language }}}}}}}}.",
+}}}})
+"""
+
+
+@pytest.fixture(scope="module")
+def password(converged: Machine) -> str:
+    """The password of a user that was made for these tests, on the host."""
+    made = secrets.token_urlsafe(24)
+    hosts.docker("exec", "-i", HOST, "forge-manage", "shell", "--verbosity", "0", stdin=MAKE_USER.format(password=made))
+    return made
+
+
+@pytest.fixture(scope="module")
+def driver_url(converged: Machine) -> Iterator[str]:
+    """A browser's driver, on the network of the host."""
+    shutil.rmtree(PICTURES, ignore_errors=True)
+    PICTURES.mkdir(parents=True)
+    hosts.remove([BROWSER])
+    try:
+        yield hosts.start_browser(BROWSER, NETWORK, [converged.acme_root])
+    finally:
+        hosts.remove([BROWSER])
+
+
+@pytest.fixture(params=sorted(WIDTHS))
+def browser(request, driver_url) -> Iterator[webdriver.Remote]:
+    """A fresh browser of a width, in a fresh profile."""
+    options = webdriver.ChromeOptions()
+    options.add_argument("--headless=new")
+    # The sandbox of the container is the one that counts here.
+    options.add_argument("--no-sandbox")
+    options.add_argument("--window-size=1280,940")
+    if request.param == "phone":
+        metrics = {"width": WIDTHS["phone"], "height": 844, "pixelRatio": 2.0, "mobile": True}
+        options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Remote(driver_url, options=options)
+    try:
+        made.name_of_width = request.param
+        yield made
+    finally:
+        made.quit()
+
+
+def picture(browser, name: str) -> None:
+    browser.save_screenshot(str(PICTURES / f"{name}-{browser.name_of_width}.png"))
+    too_wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert browser.execute_script(too_wide) <= 0, f"{name} scrolls sideways"
+
+
+def wait(browser) -> WebDriverWait:
+    return WebDriverWait(browser, 20)
+
+
+def test_a_reader_signs_in_finds_fills_and_copies(browser, password):
+    browser.get(f"{SITE}/")
+    picture(browser, "list")
+    browser.find_element(By.LINK_TEXT, "Sign in").click()
+    browser.find_element(By.NAME, "username").send_keys(USER)
+    browser.find_element(By.NAME, "password").send_keys(password)
+    picture(browser, "login")
+    browser.find_element(By.CSS_SELECTOR, "main form button").click()
+    wait(browser).until(condition.presence_of_element_located((By.ID, "search")))
+
+    browser.find_element(By.ID, "search").send_keys("greet")
+    browser.find_element(By.ID, "find").click()
+    wait(browser).until(condition.url_contains("q=greet"))
+    browser.find_element(By.PARTIAL_LINK_TEXT, "Greet somebody").click()
+    wait(browser).until(condition.presence_of_element_located((By.ID, "variables")))
+
+    browser.find_element(By.CSS_SELECTOR, "#variables [data-fills=name]").send_keys("Ada")
+    browser.find_element(By.CSS_SELECTOR, "#variables [data-fills=language]").send_keys("Greek")
+    assert browser.find_element(By.ID, "prompt").text == "Greet Ada in Greek."
+    browser.set_permissions("clipboard-read", "granted")
+    browser.find_element(By.ID, "copy").click()
+    wait(browser).until(condition.text_to_be_present_in_element((By.ID, "copied"), "Copied"))
+    assert browser.execute_script("return navigator.clipboard.readText()") == "Greet Ada in Greek."
+    picture(browser, "prompt")
+
+    browser.find_element(By.ID, "generate").click()
+    wait(browser).until(condition.text_to_be_present_in_element((By.ID, "prompt"), "Greet Ada in Greek."))
+    browser.find_element(By.CSS_SELECTOR, "#favourite button").click()
+    browser.get(f"{SITE}/favourites/")
+    assert browser.find_element(By.PARTIAL_LINK_TEXT, "Greet somebody").is_displayed()
+    complaints = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert complaints == []
