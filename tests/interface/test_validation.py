@@ -58,7 +58,10 @@ class Run:
 
 @pytest.fixture
 def validate(tmp_path):
-    """A function that runs the play for values of one host, or for all hosts of an inventory; `caches` are in group cache."""
+    """A function that runs the play for values of one host, or for the hosts of a whole inventory.
+
+    caches: the hosts in the group cache; all of them unless given.
+    """
 
     def run(values=None, hosts=None, caches=None, facts=None, playbook=PLAYBOOK, arguments=()):
         told = {"distribution": "Debian", "distribution_version": "13.1", **(facts or {})}
