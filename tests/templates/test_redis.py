@@ -14,9 +14,8 @@ PASSWORD = "p@ss/w:rd?#%+ 'of' a test"
 ON = {"groundwork_redis_enabled": True, "groundwork_redis_password": PASSWORD}
 
 
-def test_without_the_switch_there_is_neither_a_package_nor_a_secret():
+def test_without_the_switch_there_is_neither_a_package_nor_a_url():
     assert evaluate("redis", "redis_packages") == []
-    assert evaluate("redis", "redis_app_secrets") == {}
     assert evaluate("redis", "groundwork_redis_url") == ""
 
 
