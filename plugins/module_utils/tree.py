@@ -274,7 +274,8 @@ def place(plan: dict, check: bool = False, diff: bool = False) -> dict:
                 fs.replace(change.staged, change.path)
             else:
                 fs.set_attributes(change.path, change.uid, change.gid, change.mode)
-        for path in removals:
+        # Placed first, removed last: a file that tells of the others is there as long as one of them is.
+        for path in reversed(removals):
             os.unlink(path)
         touched = set(stages) | {os.path.dirname(path) for path in [*removals, *made]}
         for directory in touched:

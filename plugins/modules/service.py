@@ -39,6 +39,13 @@ options:
         type: str
         choices: [started, stopped]
         default: started
+      unless_used:
+        description:
+          - Leave a unit that shall be C(stopped) as it is unless it is inactive; one that runs, or that has failed, is
+            somebody's.
+          - It is for what a package enables beside the unit that is wanted.
+        type: bool
+        default: false
       restart_on:
         description:
           - Files, directories (with all that is below) and shell patterns; the unit is restarted when their content

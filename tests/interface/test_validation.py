@@ -28,6 +28,7 @@ GOOD = {
 }
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 ELSEWHERE = {"groundwork_database_host": "db.example.org", "postgres_client_networks": ["192.0.2.0/24"]}
+REDIS = {"groundwork_redis_enabled": True, "groundwork_redis_password": "twenty characters and more"}
 #: what may run under `--tags validate`: nothing that could change a host
 HARMLESS = re.compile(
     r"check the values|gather the facts|gathering facts|check that the host suits|validating arguments", re.I
@@ -57,9 +58,12 @@ class Run:
 
 @pytest.fixture
 def validate(tmp_path):
-    """A function that runs the play for values of one host, or for the hosts of a whole inventory."""
+    """A function that runs the play for values of one host, or for the hosts of a whole inventory.
 
-    def run(values=None, hosts=None, facts=None, playbook=PLAYBOOK, arguments=()):
+    caches: the hosts in the group cache; all of them unless given.
+    """
+
+    def run(values=None, hosts=None, caches=None, facts=None, playbook=PLAYBOOK, arguments=()):
         told = {"distribution": "Debian", "distribution_version": "13.1", **(facts or {})}
         wrapper = tmp_path / "python"
         wrapper.write_text(
@@ -77,7 +81,11 @@ def validate(tmp_path):
                     "ansible_python_interpreter": str(wrapper),
                     **{key: value for key, value in {**GOOD, **(values or {})}.items() if value is not ...},
                 },
-                "children": {"app": {"hosts": dict.fromkeys(hosts)}, "db": {"hosts": dict.fromkeys(hosts)}},
+                "children": {
+                    "app": {"hosts": dict.fromkeys(hosts)},
+                    "db": {"hosts": dict.fromkeys(hosts)},
+                    "cache": {"hosts": dict.fromkeys(hosts if caches is None else caches)},
+                },
             }
         }
         (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
@@ -129,6 +137,48 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             id="empty secret",
         ),
         pytest.param(
+            {"groundwork_redis_enabled": True, "groundwork_redis_password": "{{ vault_redis_password }}"},
+            "groundwork_redis_password needs vault_redis_password, which is not defined: put it into the vault.yml of "
+            "the environment, in group_vars.",
+            id="missing secret of Redis",
+        ),
+        pytest.param(
+            {"groundwork_redis_enabled": True},
+            "groundwork_redis_password is not set, but groundwork_redis_enabled is true: put the password into the "
+            "vault.yml of the environment, in group_vars.",
+            id="empty secret of Redis",
+        ),
+        pytest.param(
+            {"groundwork_redis_enabled": True, "groundwork_redis_password": "guessed"},
+            "groundwork_redis_password has fewer than 20 characters, too few to lie on the host as a SHA-256: make a "
+            "long one at random.",
+            id="short secret of Redis",
+        ),
+        pytest.param(
+            {**REDIS, "redis_eviction_policy": "lru"},
+            'redis_eviction_policy is "lru", which is not one of its choices: write one of allkeys-lru, allkeys-lfu, '
+            "allkeys-random, volatile-lru, volatile-lfu, volatile-random, volatile-ttl, noeviction.",
+            id="unknown eviction policy",
+        ),
+        pytest.param(
+            {**REDIS, "redis_extra_commands": ["~*"]},
+            "redis_extra_commands has an entry that does not add a command or a category: write one like "
+            '"+publish" or "+@scripting".',
+            id="rule of Redis that is no command",
+        ),
+        pytest.param(
+            {**REDIS, "groundwork_redis_socket_file": "/run/redis.sock"},
+            'redis_socket_file is "/run/redis.sock": name a file in a directory of its own below /run, with at most '
+            "100 characters.",
+            id="socket without a directory of its own",
+        ),
+        pytest.param(
+            {**REDIS, "gunicorn_app_environment": {"REDIS_URL": "redis://cache.example.org:6379/0"}},
+            "REDIS_URL stands both in gunicorn_app_environment and in gunicorn_app_secrets or "
+            "gunicorn_app_role_secrets: keep one of them.",
+            id="two caches",
+        ),
+        pytest.param(
             {"groundwork_ssh_port": 99999},
             "groundwork_ssh_port is 99999, which is not a port: write a number from 1 to 65535.",
             id="port out of range",
@@ -168,6 +218,22 @@ def test_wrong_value_is_told_in_one_sentence_before_the_host_is_asked_anything(v
 def test_all_wrong_values_are_told_at_once(validate):
     run = validate({"groundwork_ssh_port": 0, "groundwork_acme_webroot": "acme", "groundwork_site_name": "My Site"})
     assert len(run.sentences) == 3, run.output
+
+
+def test_a_site_with_its_redis_passes(validate):
+    run = validate(REDIS)
+    assert run.status == 0, run.output
+
+
+@pytest.mark.parametrize("caches", [[], ["h2"]], ids=["nowhere", "elsewhere"])
+def test_a_site_whose_redis_is_on_another_host(validate, caches):
+    run = validate(REDIS, hosts={"h1": {}}, caches=caches)
+    assert run.sentences == {
+        f"groundwork_redis_enabled is true, but {host} is in only one of the groups app and cache: a site reaches its "
+        "Redis over a unix socket, so put every host of the site into both."
+        for host in ["h1", *caches]
+    }, run.output
+    assert len(run.tasks) == 1
 
 
 def test_two_sites_with_one_domain_in_an_inventory(validate):

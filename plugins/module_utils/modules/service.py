@@ -56,6 +56,7 @@ ARGUMENTS = {
             "name": {"type": "str", "required": True},
             "enabled": {"type": "bool", "default": True},
             "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
+            "unless_used": {"type": "bool", "default": False},
             "restart_on": {"type": "list", "elements": "str", "default": []},
             "reload_on": {"type": "list", "elements": "str", "default": []},
             "validate": {"type": "raw"},
@@ -135,6 +136,7 @@ class Unit:
         self.name = full_name(wanted["name"])
         self.enabled: bool = wanted["enabled"]
         self.started: bool = wanted["state"] == "started"
+        self.unless_used: bool = wanted["unless_used"]
         self.restart_on: list[str] = wanted["restart_on"]
         self.reload_on: list[str] = wanted["reload_on"]
         self.validate = wanted.get("validate")
@@ -200,6 +202,8 @@ class Unit:
         self.verbs = []
         load = self.is_["LoadState"]
         if not self.started:
+            if self.unless_used and self.is_["ActiveState"] != "inactive":
+                return
             if self.active or self.on_the_way:
                 self.verbs.append("stop")
             if not self.enabled and self.is_["UnitFileState"] in ("enabled", "enabled-runtime"):

@@ -93,7 +93,7 @@ def conf(tmp_path) -> Path:
 
 
 def keep(*units: dict, check: bool = False, timeout: int = 1) -> list[str]:
-    defaults = {"enabled": True, "state": "started", "restart_on": [], "reload_on": []}
+    defaults = {"enabled": True, "state": "started", "unless_used": False, "restart_on": [], "reload_on": []}
     return service.keep([{**defaults, **unit} for unit in units], timeout, check)
 
 
@@ -298,6 +298,12 @@ def test_stopped_and_disabled(systemd):
     assert keep(unit) == ["web.service: stop", "web.service: disable"]
     assert keep(unit) == []
     assert keep({"name": "never-there", "state": "stopped", "enabled": False}) == []
+
+
+@pytest.mark.parametrize(("state", "actions"), [("inactive", ["web.service: disable"]), ("active", []), ("failed", [])])
+def test_a_unit_that_somebody_uses_can_be_spared(systemd, state, actions):
+    systemd.add("web.service", ActiveState=state, UnitFileState="enabled")
+    assert keep({"name": "web", "state": "stopped", "enabled": False, "unless_used": True}) == actions
 
 
 def test_a_unit_without_install_section_is_started(systemd):

@@ -256,6 +256,16 @@ def test_manifest_removes_what_is_no_longer_rendered(root, manifests):
     assert tree.place(smaller)["changed"] is False
 
 
+def test_what_was_placed_first_is_removed_last(root, monkeypatch):
+    paths = [root / "a", root / "b", root / "c"]
+    tree.place(plan(*map(item, paths), manifest="demo"))
+    unlink = os.unlink
+    removed = []
+    monkeypatch.setattr(tree.os, "unlink", lambda path: (removed.append(path), unlink(path)))
+    tree.place(plan(manifest="demo"))
+    assert removed == [str(path) for path in reversed(paths)]
+
+
 def test_manifest_never_removes_what_somebody_else_made(root):
     (root / "foreign").write_text("of a package\n")
     (root / "same").write_text("x = 1\n")
