@@ -151,6 +151,7 @@ class Template(Wording):
         indexes = [
             models.Index(fields=["active", "title", "id"], name="template_active_title"),
             models.Index(fields=["workflow_phase", "title", "id"], name="template_phase_title"),
+            models.Index(fields=["title", "id"], name="template_title"),
             models.Index(fields=["agent_role", "title", "id"], name="template_role_title"),
         ]
 

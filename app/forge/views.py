@@ -2,7 +2,7 @@ from typing import Any
 
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.views import redirect_to_login
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
 from django.db.models import Max
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -20,8 +20,18 @@ VERSIONS_SHOWN = 10
 CONTENT_TYPES = {"md": "text/markdown; charset=utf-8", "txt": "text/plain; charset=utf-8"}
 
 
+class Pages(Paginator):
+    """Finds the ids of a page first, so that the database sorts ids and not whole templates."""
+
+    def _get_page(self, rows: TemplateQuerySet, *args: Any, **kwargs: Any) -> Page:
+        ids = list(rows.values_list("pk", flat=True))
+        templates = Template.objects.in_bulk(ids)
+        return super()._get_page([templates[pk] for pk in ids if pk in templates], *args, **kwargs)
+
+
 class TemplateListView(ListView):
     paginate_by = 24
+    paginator_class = Pages
 
     def get_queryset(self) -> TemplateQuerySet:
         self.form = FindForm(self.request.GET)
@@ -59,6 +69,7 @@ class TemplateListView(ListView):
 
 class FavouriteListView(LoginRequiredMixin, ListView):
     paginate_by = 24
+    paginator_class = Pages
     template_name = "forge/favourite_list.html"
 
     def get_queryset(self) -> TemplateQuerySet:

@@ -21,7 +21,9 @@ class TemplateSummarySerializer(serializers.ModelSerializer):
 class TemplateSerializer(TemplateSummarySerializer):
     """A whole template."""
 
-    version = serializers.IntegerField(read_only=True, help_text="How often its wording changed, counted from 1.")
+    version = serializers.IntegerField(
+        read_only=True, allow_null=True, help_text="How often its wording changed, counted from 1."
+    )
 
     class Meta(TemplateSummarySerializer.Meta):
         fields = [*TemplateSummarySerializer.Meta.fields, "body", "version", "attachment", "created"]
