@@ -28,3 +28,18 @@ class TemplateSerializer(TemplateSummarySerializer):
     class Meta(TemplateSummarySerializer.Meta):
         fields = [*TemplateSummarySerializer.Meta.fields, "body", "version", "attachment", "created"]
         read_only_fields = fields
+
+
+class RefusalSerializer(serializers.Serializer):
+    """Why there is no answer."""
+
+    detail = serializers.CharField()
+
+
+class MistakesSerializer(serializers.Serializer):
+    """What is wrong with each parameter that is wrong."""
+
+    cursor = serializers.ListField(child=serializers.CharField(), required=False)
+    q = serializers.ListField(child=serializers.CharField(), required=False)
+    phase = serializers.ListField(child=serializers.CharField(), required=False)
+    role = serializers.ListField(child=serializers.CharField(), required=False)

@@ -6,9 +6,9 @@ from django.db.models import Max
 from django.http import HttpRequest
 from django.views.generic import TemplateView
 from drf_spectacular.generators import SchemaGenerator
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from drf_spectacular.views import SpectacularJSONAPIView
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -16,7 +16,9 @@ from rest_framework.viewsets import ReadOnlyModelViewSet
 
 from ..forms import WORDS_MAX_CHARACTERS, FindForm
 from ..models import Phase, Template, TemplateQuerySet
-from .serializers import TemplateSerializer, TemplateSummarySerializer
+from .serializers import MistakesSerializer, RefusalSerializer, TemplateSerializer, TemplateSummarySerializer
+
+INVALID_CURSOR = ValidationError({"cursor": ["Take the cursor from the addresses in next and previous."]})
 
 
 class Pages(CursorPagination):
@@ -28,10 +30,13 @@ class Pages(CursorPagination):
     max_page_size = 100
 
     def decode_cursor(self, request: Request) -> Any:
-        cursor = super().decode_cursor(request)
+        try:
+            cursor = super().decode_cursor(request)
+        except NotFound:
+            raise INVALID_CURSOR from None
         # PostgreSQL takes no NUL in a text, and would fail over it.
         if cursor and "\x00" in (cursor.position or ""):
-            raise ValidationError({"cursor": ["Null characters are not allowed."]})
+            raise INVALID_CURSOR
         return cursor
 
 
@@ -41,12 +46,15 @@ FIND_PARAMETERS = [
     OpenApiParameter("role", {"type": "string", "maxLength": 60}, description="Only the templates of this role."),
 ]
 
+TOO_MANY = OpenApiResponse(RefusalSerializer, "Too many requests: Retry-After says when to come back.")
+
 
 class TemplateViewSet(ReadOnlyModelViewSet):
     """The active templates. Lists are in the order of the titles, also when words are searched for."""
 
     queryset = Template.objects.filter(active=True)
     lookup_field = "slug"
+    lookup_value_regex = "[^/]+"
     pagination_class = Pages
 
     def get_serializer_class(self) -> type[TemplateSummarySerializer]:
@@ -61,11 +69,26 @@ class TemplateViewSet(ReadOnlyModelViewSet):
         find = form.cleaned_data
         return queryset.narrowed(find["phase"], find["role"]).search(find["q"])
 
-    @extend_schema(summary="List templates", parameters=FIND_PARAMETERS)
+    @extend_schema(
+        summary="List templates",
+        parameters=FIND_PARAMETERS,
+        responses={
+            200: TemplateSummarySerializer(many=True),
+            400: OpenApiResponse(MistakesSerializer, "A parameter is wrong."),
+            429: TOO_MANY,
+        },
+    )
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         return super().list(request, *args, **kwargs)
 
-    @extend_schema(summary="Read a template")
+    @extend_schema(
+        summary="Read a template",
+        responses={
+            200: TemplateSerializer,
+            404: OpenApiResponse(RefusalSerializer, "There is no such template, or it is not active."),
+            429: TOO_MANY,
+        },
+    )
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         return super().retrieve(request, *args, **kwargs)
 

@@ -65,9 +65,12 @@ def parse(path: str, text: str) -> Document:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
-        raise SyncError(f"{path}: the front matter is not YAML{where}: {getattr(error, 'problem', error)}.") from None
+        reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise SyncError(f"{path}: the front matter is not YAML{where}: {reason}.") from None
     if not isinstance(head, dict) or not head:
         raise SyncError(f"{path} has no front matter: begin it with ---, title, agent_role, workflow_phase, ---.")
+    if not body:
+        raise SyncError(f"{path} has no text after the front matter: write the prompt there.")
     kinds = REQUIRED | OPTIONAL
     for name, value in head.items():
         if name not in kinds:

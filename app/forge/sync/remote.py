@@ -93,6 +93,15 @@ class _TryAgainError(Exception):
     """A failure that may pass: why, in a few words."""
 
 
+def _reason(error: Exception) -> str:
+    """Say in a few words why there is no answer. The error's own text has the URL in it."""
+    timed_out = isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError))
+    # urllib3 counts a connection that was refused among the timeouts.
+    if timed_out and not isinstance(error, urllib3.exceptions.NewConnectionError):
+        return "no answer in time"
+    return f"the connection failed ({type(error).__name__})"
+
+
 class Reader:
     """Reads files of one forge, and remembers what came back for the next time."""
 
@@ -127,11 +136,8 @@ class Reader:
                 data = self._body(path, response) if response.status == 200 else b""
             finally:
                 response.close()
-        except (urllib3.exceptions.TimeoutError, TimeoutError):
-            raise _TryAgainError("no answer in time") from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            # The error's own text has the URL in it.
-            raise _TryAgainError(f"the connection failed ({type(error).__name__})") from None
+            raise _TryAgainError(_reason(error)) from None
         if response.status == 304 and known:
             self.files.append(known)
             return known.text
