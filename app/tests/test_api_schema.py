@@ -2,6 +2,8 @@
 
 import pytest
 import schemathesis
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
@@ -28,7 +30,12 @@ def schema(client, staff, template, monkeypatch):
     client.force_login(staff)
     loaded = schemathesis.openapi.from_dict(client.get("/api/schema/").json())
     loaded.app = application
-    return loaded
+    # As Django's own test client does: the end of a request would close the connection that holds the test's data.
+    request_started.disconnect(close_old_connections)
+    request_finished.disconnect(close_old_connections)
+    yield loaded
+    request_started.connect(close_old_connections)
+    request_finished.connect(close_old_connections)
 
 
 @pytest.mark.parametrize(
