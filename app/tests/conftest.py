@@ -12,11 +12,25 @@ APP = Path(__file__).resolve().parents[1]
 
 def pytest_configure() -> None:
     """Choose the settings here, so that a developer's own environment does not reach the tests."""
-    for name in list(os.environ):
-        if name in ("APP_VERSION", "LOG_DIR", "LOG_LEVEL") or name.startswith("FORGE_"):
-            del os.environ[name]
+    for name in ("APP_VERSION", "LOG_DIR", "LOG_LEVEL"):
+        os.environ.pop(name, None)
     os.environ.update(DJANGO_ENV="test", DJANGO_SETTINGS_MODULE="config.settings")
     django.setup()
+
+
+@pytest.fixture(autouse=True)
+def nothing_from_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test see what another one counted, nor what a developer syncs from."""
+    from django.core.cache import cache
+
+    for name in [name for name in os.environ if name.startswith("FORGE_")]:
+        monkeypatch.delenv(name)
+    cache.clear()
+
+
+@pytest.fixture
+def staff(django_user_model):
+    return django_user_model.objects.create_superuser("ann", password="right")
 
 
 Manage = Callable[..., subprocess.CompletedProcess[str]]
@@ -55,14 +69,6 @@ def production(tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture(autouse=True)
-def empty_cache() -> None:
-    """Let no test see what another one counted: a test's changes are never committed."""
-    from django.core.cache import cache
-
-    cache.clear()
-
-
 @pytest.fixture
 def template(db):
     from forge.models import Template
@@ -74,8 +80,3 @@ def template(db):
         workflow_phase="plan",
         body="Name {{ thing }} for {{  people }}.\n<b>{{ thing }}</b>",
     )
-
-
-@pytest.fixture
-def staff(django_user_model):
-    return django_user_model.objects.create_superuser("ann", password="right")

@@ -2,6 +2,7 @@
 
 import pytest
 
+import measure_pages
 from forge.models import Template
 from measure_pages import STAFF_PAGES, VISITOR_PAGES, fill_library
 
@@ -20,6 +21,15 @@ def test_each_page_asks_the_database_a_fixed_number_of_times(client, staff, djan
             assert client.get(path).status_code == 200, path
             with django_assert_num_queries(count, info=path):
                 client.get(path)
+
+
+@pytest.mark.django_db
+def test_measurement_tells_the_cost_of_each_page(monkeypatch, capsys):
+    monkeypatch.setattr(measure_pages, "ROUNDS", 2)
+    fill_library(5001)
+    assert measure_pages.measure() > 0
+    table = capsys.readouterr().out
+    assert all(path in table for path in (*VISITOR_PAGES, *STAFF_PAGES))
 
 
 @pytest.mark.django_db

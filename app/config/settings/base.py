@@ -12,13 +12,13 @@ APP_VERSION = env.text("APP_VERSION", "unknown")
 INSTALLED_APPS = [
     "forge",
     "health",
-    "drf_spectacular",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "drf_spectacular",
 ]
 
 MIDDLEWARE = [
@@ -64,22 +64,6 @@ LOGOUT_REDIRECT_URL = "forge:list"
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-LANGUAGE_CODE = "en"
-TIME_ZONE = "UTC"
-USE_TZ = True
-
-STATIC_URL = "/static/"
-MEDIA_URL = "/media/"
-
-# The web server reads uploads as another user; MEDIA_ROOT's own mode decides who gets that far.
-FILE_UPLOAD_PERMISSIONS = 0o644
-FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o755
-
-LOGGING = logs.configuration(
-    level=env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO"),
-    directory=env.text("LOG_DIR", ""),
-)
-
 # JSON and nothing else: the pages that the framework brings would need "rest_framework" as an app, and inline scripts.
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -96,3 +80,19 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
 }
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "/static/"
+MEDIA_URL = "/media/"
+
+# The web server reads uploads as another user; MEDIA_ROOT's own mode decides who gets that far.
+FILE_UPLOAD_PERMISSIONS = 0o644
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o755
+
+LOGGING = logs.configuration(
+    level=env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO"),
+    directory=env.text("LOG_DIR", ""),
+)
