@@ -5,6 +5,7 @@ class ForgeConfig(AppConfig):
     name = "forge"
 
     def ready(self) -> None:
-        from . import security
+        from . import library, security
 
+        library.connect()
         security.connect()

@@ -18,6 +18,21 @@ def pytest_configure() -> None:
     django.setup()
 
 
+@pytest.fixture(autouse=True)
+def nothing_from_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test see what another one counted, nor what a developer syncs from."""
+    from django.core.cache import cache
+
+    for name in [name for name in os.environ if name.startswith("FORGE_")]:
+        monkeypatch.delenv(name)
+    cache.clear()
+
+
+@pytest.fixture
+def staff(django_user_model):
+    return django_user_model.objects.create_superuser("ann", password="right")
+
+
 Manage = Callable[..., subprocess.CompletedProcess[str]]
 
 

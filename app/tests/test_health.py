@@ -58,14 +58,14 @@ def test_health_names_the_app_and_its_version(client, media, settings):
 
 @pytest.mark.django_db
 def test_pending_migration_is_named(client, media):
-    MigrationRecorder(connection).record_unapplied("forge", "0002_example_templates")
+    MigrationRecorder(connection).record_unapplied("forge", "0005_search_vector")
     response = client.get("/readyz")
     assert response.status_code == 503
     assert response.json()["status"] == "failed"
     assert response.json()["checks"]["migrations"] == {
         "status": "failed",
         "reason": "migrations are pending: run manage.py migrate",
-        "detail": "forge.0002_example_templates",
+        "detail": "forge.0005_search_vector",
     }
     assert response.json()["checks"]["database"] == {"status": "ok"}
 

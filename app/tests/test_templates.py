@@ -4,7 +4,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.db import IntegrityError
 
-from forge.models import ATTACHMENT_MAX_MEGABYTES, Segment, Template, split
+from forge.models import ATTACHMENT_MAX_MEGABYTES, Template
+from forge.prompts import Segment, split
 
 
 def test_body_is_split_at_its_variables():
