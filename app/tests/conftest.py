@@ -18,7 +18,20 @@ def pytest_configure() -> None:
     django.setup()
 
 
+def inherited() -> dict[str, str]:
+    """What a process of its own needs: where programs are, and who measures the coverage."""
+    return {name: value for name, value in os.environ.items() if name in ("PATH", "TMPDIR") or "COVERAGE" in name}
+
+
 Manage = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def empty_cache() -> None:
+    """Let no test see what another has counted."""
+    from django.core.cache import cache
+
+    cache.clear()
 
 
 @pytest.fixture
@@ -29,7 +42,7 @@ def manage() -> Manage:
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=APP,
-            env={"PATH": os.environ["PATH"], **environment},
+            env={**inherited(), **environment},
             capture_output=True,
             text=True,
             timeout=60,

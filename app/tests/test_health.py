@@ -38,7 +38,7 @@ def test_readyz(client, media):
     assert response.status_code == 200
     assert response.json() == {
         "status": "ok",
-        "checks": {"database": {"status": "ok"}, "migrations": {"status": "ok"}, "media": {"status": "ok"}},
+        "checks": {name: {"status": "ok"} for name in ("database", "migrations", "cache", "media", "disk")},
     }
 
 
@@ -53,7 +53,7 @@ def test_health_names_the_app_and_its_version(client, media, settings):
     settings.APP_VERSION = "1.2.3"
     report = client.get("/health/").json()
     assert (report["status"], report["app"], report["version"]) == ("ok", "forge", "1.2.3")
-    assert set(report["checks"]) == {"database", "migrations", "media"}
+    assert set(report["checks"]) == {"database", "migrations", "cache", "media", "disk"}
 
 
 @pytest.mark.django_db
