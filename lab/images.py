@@ -1,7 +1,8 @@
-"""Build the images of the test bench without an image registry: bare Debian hosts and an ACME server.
+"""Build the images of the test bench without an image registry: bare Debian hosts, an ACME server, services.
 
-Usage: images.py [--clean] [debian-13] [debian-12] [ubuntu-24.04] ... [pebble]
-Without a name it builds what the tests here need: Debian 13, Debian 12, Pebble.
+Usage: images.py [--clean] [debian-13] [debian-12] [ubuntu-24.04] ... [pebble] [services]
+Without a name it builds what the tests on hosts need: Debian 13, Debian 12, Pebble. "services" is PostgreSQL with
+Redis for the tests of the app; lab/services.py builds it when it is needed.
 
 An image carries a hash of its recipe as a label and is built again only when the recipe changes.
 """
@@ -34,6 +35,7 @@ USUAL = ("debian-13", "debian-12", "pebble")
 PACKAGES = (
     "systemd,systemd-sysv,dbus,udev,python3,python3-apt,sudo,iproute2,ca-certificates,openssh-server,openssl,cron"
 )
+SERVICES = "groundwork-services:latest"
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
 
 
@@ -138,11 +140,18 @@ def make_pebble() -> bool:
     )
 
 
+def make_services() -> bool:
+    """Build the image of the tests' servers. Return false when the one that is there is current."""
+    make_host("debian-13")
+    return build(SERVICES, "groundwork-host:debian-13", "services.Dockerfile", ["services-start"])
+
+
 def make(target: str) -> None:
     """Build one target and what it stands on; print one line about it."""
     start = time.monotonic()
-    fresh = make_pebble() if target == "pebble" else make_host(target)
-    image = "groundwork-pebble" if target == "pebble" else f"groundwork-host:{target}"
+    extra = {"pebble": make_pebble, "services": make_services}
+    fresh = extra[target]() if target in extra else make_host(target)
+    image = f"groundwork-{target}" if target in extra else f"groundwork-host:{target}"
     print(f"  {image} {f'built in {time.monotonic() - start:.0f} s' if fresh else 'is current'}", flush=True)
 
 
@@ -158,7 +167,7 @@ def clean() -> None:
 
 def main() -> int:
     """Read the command line and build, or remove, what it names."""
-    targets = [*SUITES, "pebble"]
+    targets = [*SUITES, "pebble", "services"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clean", action="store_true", help="remove all images of the test bench")
     parser.add_argument("target", nargs="*", help=f"what to build: {', '.join(targets)} (default: {', '.join(USUAL)})")

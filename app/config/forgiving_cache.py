@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 LABEL = "redis"
 UNTOLD_MAX_KEYS = 100_000
+FAILED, MISSING = object(), object()
 
 logger = logging.getLogger(__name__)
 
@@ -61,15 +62,16 @@ class ForgivingClient(RedisCacheClient):
         return otherwise
 
     def get(self, key: str, default: Any) -> Any:
-        missing = object()
         django_cache_get_total.labels(backend=LABEL).inc()
-        value = self._ask(None, (), super().get, key, missing)
-        if value is None:
+        value = self._ask(FAILED, (), super().get, key, MISSING)
+        if value is FAILED:
             django_cache_get_fail_total.labels(backend=LABEL).inc()
-            return default
-        counter = django_cache_misses_total if value is missing else django_cache_hits_total
-        counter.labels(backend=LABEL).inc()
-        return default if value is missing else value
+        elif value is MISSING:
+            django_cache_misses_total.labels(backend=LABEL).inc()
+        else:
+            django_cache_hits_total.labels(backend=LABEL).inc()
+            return value
+        return default
 
     def get_many(self, keys: list[str]) -> dict[str, Any]:
         return self._ask({}, (), super().get_many, keys)

@@ -20,6 +20,7 @@ from django.db.backends.postgresql.client import DatabaseClient
 SUFFIXES = {"postgresql": ".dump", "sqlite": ".sqlite3"}
 MAGIC = {"postgresql": b"PGDMP", "sqlite": b"SQLite format 3\0"}
 LOCK_TIMEOUT_SECONDS = 10
+SWAP_ATTEMPTS = 5
 
 
 class DatabaseCopyError(Exception):
@@ -98,13 +99,21 @@ def restore(file: Path, migrate: Callable[[], None]) -> None:
     """
     if vendor() == "sqlite":
         _overwrite(file)
-        migrate()
+        _migrate(migrate)
     elif _may_swap():
         _swap(file, migrate)
     else:
-        _load(file, connection.settings_dict["NAME"], replaced=tables())
+        replaced, extensions = tables(), _extensions()
         connection.close()
+        _load(file, connection.settings_dict["NAME"], replaced, extensions)
+        _migrate(migrate)
+
+
+def _migrate(migrate: Callable[[], None]) -> None:
+    try:
         migrate()
+    except Error as error:
+        raise DatabaseCopyError(f"the copy was put back, but its migrations failed: {_first_line(error)}.") from None
 
 
 # SQLite
@@ -179,12 +188,16 @@ def _dump(target: Path) -> None:
 
 
 def _may_swap() -> bool:
-    """Tell whether another database may be made, and nothing but its tables would go with the old one."""
+    """Tell whether another database may be made, and would be like the old one in all but its tables."""
+    own = "{oid,datname,datdba,datistemplate,datallowconn,datfrozenxid,datminmxid,datacl,datcollversion}"
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT (r.rolcreatedb OR r.rolsuper) AND pg_has_role(d.datdba, 'USAGE') AND d.datacl IS NULL"
             " AND NOT EXISTS (SELECT FROM pg_db_role_setting s WHERE s.setdatabase = d.oid)"
-            " FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"
+            " AND to_jsonb(d) - %s::text[] = to_jsonb(t) - %s::text[]"
+            " FROM pg_roles r, pg_database d, pg_database t"
+            " WHERE r.rolname = current_user AND d.datname = current_database() AND t.datname = 'template0'",
+            [own, own],
         )
         return cursor.fetchone()[0]
 
@@ -196,27 +209,33 @@ def _swap(file: Path, migrate: Callable[[], None]) -> None:
     scratch, old = f"{name[:40]}_new_{stamp}", f"{name[:40]}_old_{stamp}"
     quote = connection.ops.quote_name
     with _maintenance() as execute:
-        execute(f"CREATE DATABASE {quote(scratch)} TEMPLATE template0 {_locale()}")
+        execute(f"CREATE DATABASE {quote(scratch)} TEMPLATE template0")
         try:
-            _load(file, scratch, replaced=[])
+            _load(file, scratch, replaced=[], extensions=[])
             with _connected_to(scratch):
                 migrate()
-            # Nobody may come back between the last disconnect and the new name.
-            execute(f"ALTER DATABASE {quote(name)} ALLOW_CONNECTIONS false")
-            try:
-                execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
-                # One statement string is one transaction: there is always a database of that name.
-                execute(
-                    f"ALTER DATABASE {quote(name)} RENAME TO {quote(old)};"
-                    f" ALTER DATABASE {quote(scratch)} RENAME TO {quote(name)}"
-                )
-            except Error:
-                execute(f"ALTER DATABASE {quote(name)} ALLOW_CONNECTIONS true")
-                raise
+            # Several statements in one string are one transaction: there is always a database of that name.
+            swap = (
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s;"
+                f" ALTER DATABASE {quote(name)} RENAME TO {quote(old)};"
+                f" ALTER DATABASE {quote(scratch)} RENAME TO {quote(name)}"
+            )
+            _repeat(SWAP_ATTEMPTS, lambda: execute(swap, [name]))
         except BaseException:
             execute(f"DROP DATABASE IF EXISTS {quote(scratch)}")
             raise
         execute(f"DROP DATABASE {quote(old)}")
+
+
+def _repeat(attempts: int, action: Callable[[], None]) -> None:
+    """Try again: between the disconnection and the new name a busy site may have connected."""
+    for left in reversed(range(attempts)):
+        try:
+            return action()
+        except Error:
+            if not left:
+                raise
+    return None
 
 
 @contextlib.contextmanager
@@ -242,43 +261,40 @@ def _connected_to(database: str) -> Iterator[None]:
         connection.settings_dict["NAME"] = name
 
 
-def _locale() -> str:
-    """Return the part of CREATE DATABASE that makes another one sort as this one does."""
+def _extensions() -> list[str]:
+    """Return the extensions of the database, which belong to its administrator and stay."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT format('ENCODING %%L LC_COLLATE %%L LC_CTYPE %%L', pg_encoding_to_char(encoding), datcollate,"
-            " datctype) FROM pg_database WHERE datname = current_database()"
-        )
-        clause = cursor.fetchone()[0]
-    connection.close()
-    return clause
+        cursor.execute("SELECT extname FROM pg_extension")
+        return [name for (name,) in cursor.fetchall()]
 
 
-def _load(file: Path, database: str, replaced: list[str]) -> None:
-    """Load a copy in one transaction, which also drops the tables that it replaces."""
+def _load(file: Path, database: str, replaced: list[str], extensions: list[str]) -> None:
+    """Load a copy in one transaction, which also drops the tables that it replaces. The extensions are there."""
     quote = connection.ops.quote_name
     options, environment = _server(database)
-    script = ["pg_restore", "--clean", "--if-exists", "--no-owner", "--no-acl", "--no-comments", "--file=-", str(file)]
     psql = ["psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", *options]
-    with tempfile.TemporaryFile("w+") as complaints, contextlib.ExitStack() as stack:
+    drops = "".join(f"DROP TABLE IF EXISTS {quote(table)} CASCADE;\n" for table in replaced)
+    beginning = f"BEGIN;\nSET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s';\n{drops}"
+    there = tuple(f" EXTENSION - {name}" for name in extensions)
+    with tempfile.NamedTemporaryFile("w") as contents, tempfile.TemporaryFile("w+") as complaints:
+        lines = _run(["pg_restore", "--list", str(file)]).splitlines()
+        contents.write("\n".join(line for line in lines if not line.rstrip().endswith(there)))
+        contents.flush()
+        script = ["pg_restore", "--clean", "--if-exists", "--no-owner", "--no-acl", "--no-comments", "--file=-"]
+        script += [f"--use-list={contents.name}", str(file)]
         try:
-            target = stack.enter_context(
-                subprocess.Popen(
-                    psql, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints
-                )
+            target = subprocess.Popen(
+                psql, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints
             )
         except FileNotFoundError:
             raise _missing(psql[0]) from None
-        drops = "".join(f"DROP TABLE IF EXISTS {quote(table)} CASCADE;\n" for table in replaced)
-        beginning = f"BEGIN;\nSET LOCAL lock_timeout = '{LOCK_TIMEOUT_SECONDS}s';\n{drops}"
-        _feed(target.stdin, beginning.encode())
-        source = subprocess.run(script, stdout=target.stdin, stderr=complaints, check=False)
-        # Without this last word, the end of the input rolls everything back.
-        if not source.returncode:
-            _feed(target.stdin, b"COMMIT;\n")
-        with contextlib.suppress(BrokenPipeError):
-            target.stdin.close()
-        if target.wait() or source.returncode:
+        with target:
+            _feed(target.stdin, beginning.encode())
+            source = subprocess.run(script, stdout=target.stdin, stderr=complaints, check=False)
+            # Without this last word, the end of the input rolls everything back.
+            if not source.returncode:
+                _feed(target.stdin, b"COMMIT;\n")
+        if target.returncode or source.returncode:
             complaints.seek(0)
             raise DatabaseCopyError(f"the database was not changed: {_reason(complaints.read())}.")
 

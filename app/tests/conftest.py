@@ -1,19 +1,24 @@
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import django
 import pytest
+
+from .relay import Relay, wait_until
 
 APP = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure() -> None:
     """Choose the settings here, so that a developer's own environment does not reach the tests."""
-    for name in ("APP_VERSION", "LOG_DIR", "LOG_LEVEL"):
-        os.environ.pop(name, None)
+    known = ("APP_", "CSP_", "HEALTH_", "LOGIN_", "LOG_", "PROMETHEUS_", "READ_ONLY", "REDIS_", "SENTRY_")
+    for name in [name for name in os.environ if name.startswith(known)]:
+        del os.environ[name]
     os.environ.update(DJANGO_ENV="test", DJANGO_SETTINGS_MODULE="config.settings")
     django.setup()
 
@@ -29,9 +34,16 @@ Manage = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(autouse=True)
 def empty_cache() -> None:
     """Let no test see what another has counted."""
+    forget_counts()
+
+
+def forget_counts() -> None:
+    from axes.handlers.proxy import AxesProxyHandler
     from django.core.cache import cache
 
     cache.clear()
+    # It keeps the cache that it was started with.
+    AxesProxyHandler.get_implementation(force=True)
 
 
 @pytest.fixture
@@ -78,3 +90,46 @@ def template(db):
         workflow_phase="plan",
         body="Name {{ thing }} for {{  people }}.\n<b>{{ thing }}</b>",
     )
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis with a user and a password: the one of TEST_REDIS_URL, or one that is started here."""
+    if url := os.environ.get("TEST_REDIS_URL"):
+        yield url
+        return
+    program = shutil.which("redis-server")
+    if not program:
+        pytest.fail("TEST_REDIS_URL is not set and there is no redis-server: run lab/services.py pytest.")
+    folder = tmp_path_factory.mktemp("redis")
+    settings = f'port 0\nunixsocket {folder}/server.sock\nsave ""\nuser default off\nuser tests on >s3cret ~* &* +@all'
+    server = subprocess.Popen([program, "-"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    server.stdin.write(settings)
+    server.stdin.close()
+    wait_until((folder / "server.sock").exists)
+    yield f"unix://tests:s3cret@{folder}/server.sock"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def relay(redis_url: str, tmp_path: Path) -> Iterator[Relay]:
+    """A unix socket that leads to Redis as long as the test wants."""
+    parts = urlsplit(redis_url)
+    target = parts.path if parts.scheme == "unix" else (parts.hostname, parts.port)
+    relay = Relay(tmp_path / "relay.sock", target, f"{parts.username}:{parts.password}")
+    relay.live()
+    yield relay
+    relay.die()
+
+
+@pytest.fixture
+def with_redis(relay: Relay, settings) -> Relay:
+    """Let the site use Redis as it does in production, and forget an outage at once."""
+    from config import cache as cache_settings
+
+    settings.REDIS_URL = relay.url
+    settings.CACHES = {"default": cache_settings.from_url(relay.url, "test", timeout_milliseconds=200, pause_seconds=0)}
+    settings.SESSION_ENGINE = "config.sessions.cached_db"
+    forget_counts()
+    return relay

@@ -1,0 +1,79 @@
+import gzip
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import brotli
+import pytest
+
+UNPACK = {"gzip": gzip.decompress, "br": brotli.decompress, None: bytes}
+BREAK = """
+from django.test import Client
+import sentry_sdk
+from forge.views import TemplateListView
+def broken(view):
+    password = "hunter2"
+    raise ConnectionError("no answer from postgresql://forge:hunter2@db/forge")
+TemplateListView.get_queryset = broken
+Client(raise_request_exception=False).get(
+    "/?token=hunter2",
+    headers={"host": "forge.example.org", "x-forwarded-proto": "https", "authorization": "Bearer hunter2",
+             "cookie": "sessionid=hunter2", "x-forwarded-for": "203.0.113.9"},
+)
+sentry_sdk.flush()
+"""
+
+
+@pytest.fixture
+def sentry():
+    """A server that keeps the events that are sent to it."""
+    bodies: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            bodies.append(UNPACK[self.headers["Content-Encoding"]](body))
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://key@127.0.0.1:{server.server_port}/1", bodies
+    server.shutdown()
+    server.server_close()
+
+
+def test_error_is_reported_without_secrets_and_without_the_client(manage, production, sentry, tmp_path):
+    dsn, bodies = sentry
+    file = tmp_path / "dsn"
+    file.write_text(dsn)
+    extra = {"SENTRY_DSN_FILE": str(file), "SENTRY_ENVIRONMENT": "staging"}
+    result = manage("shell", "--no-imports", "-c", BREAK, **extra, **production)
+    assert result.returncode == 0, result.stderr
+    events = [json.loads(line) for body in bodies for line in body.splitlines() if b'"exception"' in line]
+    (event,) = events
+    assert (event["release"], event["environment"]) == ("forge@1.2.3", "staging")
+    assert event["exception"]["values"][0]["value"] == "no answer from postgresql://forge:***@db/forge"
+    assert event["request"] == {"method": "GET", "url": "https://forge.example.org/"}
+    everything = b"".join(bodies)
+    for secret in (b"hunter2", b"203.0.113.9"):
+        assert secret not in everything
+    assert "hunter2" not in result.stdout
+
+
+def test_without_a_dsn_nothing_is_loaded(manage, production):
+    result = manage("shell", "--no-imports", "-c", "import sys; print('sentry_sdk' in sys.modules)", **production)
+    assert result.stdout == "False\n"
+
+
+def test_wrong_dsn_is_one_sentence(manage, production):
+    result = manage("check", SENTRY_DSN="sentry.example.org", **production)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "forge: SENTRY_DSN is not a DSN: copy it from the project's settings in Sentry, https://key@host/number.\n"
+    )
