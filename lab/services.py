@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -75,6 +76,8 @@ def main() -> int:
     if not sys.argv[1:]:
         print(__doc__, file=sys.stderr)
         return 2
+    # Asked to end, it still removes the container.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         images.LOGS.mkdir(parents=True, exist_ok=True)
         images.make_services()

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -126,11 +127,18 @@ def _copy(target: Path) -> None:
 
 
 def _overwrite(file: Path) -> None:
-    """Copy page by page in one transaction, so that other processes see the old content or the new one."""
+    """Copy all pages in one transaction, so that other processes see the old content or the new one."""
+    end = time.monotonic() + LOCK_TIMEOUT_SECONDS
+
+    def give_up(status: int, remaining: int, total: int) -> None:
+        # SQLite itself would wait for another process for ever.
+        if remaining and time.monotonic() > end:
+            raise DatabaseCopyError("the database was not changed: another process is writing to it.")
+
     connection.ensure_connection()
     try:
         with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as source:
-            source.backup(connection.connection)
+            source.backup(connection.connection, progress=give_up)
     except sqlite3.Error as error:
         raise DatabaseCopyError(f"the database was not changed: {error}.") from None
     connection.close()

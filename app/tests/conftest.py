@@ -80,6 +80,15 @@ def production(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
+def ready_production(manage: Manage, production: dict[str, str]) -> dict[str, str]:
+    """The environment of a real site that has its tables and its static files."""
+    for command in (("migrate", "-v0"), ("collectstatic", "--noinput", "-v0")):
+        result = manage(*command, **production)
+        assert result.returncode == 0, result.stderr
+    return production
+
+
+@pytest.fixture
 def template(db):
     from forge.models import Template
 

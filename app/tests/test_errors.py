@@ -15,11 +15,12 @@ def broken(view):
     password = "hunter2"
     raise ConnectionError("no answer from postgresql://forge:hunter2@db/forge")
 TemplateListView.get_queryset = broken
-Client(raise_request_exception=False).get(
-    "/?token=hunter2",
-    headers={"host": "forge.example.org", "x-forwarded-proto": "https", "authorization": "Bearer hunter2",
-             "cookie": "sessionid=hunter2", "x-forwarded-for": "203.0.113.9"},
+environ = Client()._base_environ(
+    QUERY_STRING="token=hunter2", HTTP_HOST="forge.example.org", HTTP_X_FORWARDED_PROTO="https",
+    HTTP_AUTHORIZATION="Bearer hunter2", HTTP_COOKIE="sessionid=hunter2", HTTP_X_FORWARDED_FOR="203.0.113.9",
 )
+from config.wsgi import application
+application(environ, lambda status, headers: None).close()
 sentry_sdk.flush()
 """
 
@@ -48,12 +49,12 @@ def sentry():
     server.server_close()
 
 
-def test_error_is_reported_without_secrets_and_without_the_client(manage, production, sentry, tmp_path):
+def test_error_is_reported_without_secrets_and_without_the_client(manage, ready_production, sentry, tmp_path):
     dsn, bodies = sentry
     file = tmp_path / "dsn"
     file.write_text(dsn)
     extra = {"SENTRY_DSN_FILE": str(file), "SENTRY_ENVIRONMENT": "staging"}
-    result = manage("shell", "--no-imports", "-c", BREAK, **extra, **production)
+    result = manage("shell", "--no-imports", "-c", BREAK, **extra, **ready_production)
     assert result.returncode == 0, result.stderr
     events = [json.loads(line) for body in bodies for line in body.splitlines() if b'"exception"' in line]
     (event,) = events

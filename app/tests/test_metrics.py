@@ -68,17 +68,15 @@ def total(text: str) -> int:
     return int(float(counts[0])) if counts else 0
 
 
-def test_counts_of_all_workers_add_up_and_survive_a_worker(manage, production, tmp_path):
+def test_counts_of_all_workers_add_up_and_survive_a_worker(ready_production, tmp_path):
     directory = tmp_path / "metrics"
     directory.mkdir()
     (directory / "counter_1.db").write_bytes(b"of an earlier start")
     configuration = tmp_path / "gunicorn.conf.py"
     configuration.write_text(f"workers = 2\nmax_requests = 5\n{HOOKS}")
     path = str(tmp_path / "gunicorn.sock")
-    assert manage("migrate", "-v0", **production).returncode == 0
-    assert manage("collectstatic", "--noinput", "-v0", **production).returncode == 0
     command = ["-m", "gunicorn", "--config", str(configuration), "--bind", f"unix:{path}", "config.wsgi"]
-    environment = {**inherited(), **production, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    environment = {**inherited(), **ready_production, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen([sys.executable, *command], cwd=APP, env=environment, stdout=log, stderr=log)
     try:
