@@ -27,7 +27,7 @@ ENVIRONMENT = {
     "RUFF_CACHE_DIR": str(ROOT / ".cache" / "ruff"),
 }
 SITE_SYSTEMS = ("debian-13", "debian-12")
-SHELL_SCRIPTS = ("*.sh", ".ci/run", "lab/image/lab-init", "lab/image/pebble-start")
+SHELL_SCRIPTS = ("*.sh", ".ci/run", "lab/image/lab-init", "lab/image/pebble-start", "lab/image/services-start")
 
 
 @dataclass(frozen=True)

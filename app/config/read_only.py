@@ -3,6 +3,7 @@
 READ_ONLY=true starts it, and so does a file, which is looked for at every request: no restart is needed.
 """
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,10 @@ MESSAGE = "The site is read-only at the moment. Nothing was changed."
 
 
 def is_active() -> bool:
-    """Tell whether the site must not be changed."""
-    return settings.READ_ONLY or Path(settings.READ_ONLY_FILE).exists()
+    """Tell whether the site must not be changed. A file that may not be looked for counts as absent."""
+    with contextlib.suppress(PermissionError):
+        return settings.READ_ONLY or Path(settings.READ_ONLY_FILE).exists()
+    return False
 
 
 class ReadOnlyMiddleware:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import django
 import pytest
 
-from .relay import Relay, wait_until
+from .servers import Relay, wait_until
 
 APP = Path(__file__).resolve().parents[1]
 

@@ -1,10 +1,10 @@
 import gzip
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import brotli
 import pytest
+
+from .servers import Handler, serve
 
 UNPACK = {"gzip": gzip.decompress, "br": brotli.decompress, None: bytes}
 BREAK = """
@@ -30,23 +30,13 @@ def sentry():
     """A server that keeps the events that are sent to it."""
     bodies: list[bytes] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Sentry(Handler):
         def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            bodies.append(UNPACK[self.headers["Content-Encoding"]](body))
-            self.send_response(200)
-            self.send_header("Content-Length", "2")
-            self.end_headers()
-            self.wfile.write(b"{}")
+            bodies.append(UNPACK[self.headers["Content-Encoding"]](self.body()))
+            self.answer(200, b"{}")
 
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://key@127.0.0.1:{server.server_port}/1", bodies
-    server.shutdown()
-    server.server_close()
+    with serve(Sentry) as address:
+        yield f"http://key@{address}/1", bodies
 
 
 def test_error_is_reported_without_secrets_and_without_the_client(manage, ready_production, sentry, tmp_path):
@@ -60,7 +50,7 @@ def test_error_is_reported_without_secrets_and_without_the_client(manage, ready_
     (event,) = events
     assert (event["release"], event["environment"]) == ("forge@1.2.3", "staging")
     assert event["exception"]["values"][0]["value"] == "no answer from postgresql://forge:***@db/forge"
-    assert event["request"] == {"method": "GET", "url": "https://forge.example.org/"}
+    assert event["request"] == {"method": "GET", "url": "http://forge.example.org/"}
     everything = b"".join(bodies)
     for secret in (b"hunter2", b"203.0.113.9"):
         assert secret not in everything

@@ -8,7 +8,7 @@ from socket import AF_UNIX, socket
 import pytest
 
 from .conftest import APP, inherited
-from .relay import wait_until
+from .servers import wait_until
 
 HOOKS = """
 def on_starting(server):

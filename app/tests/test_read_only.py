@@ -107,3 +107,11 @@ def test_file_is_below_the_state_directory_by_default(manage, production, tmp_pa
     (tmp_path / "read-only").touch()
     result = manage("shell", "--no-imports", "-c", script, **production)
     assert result.stdout == f"{tmp_path}/read-only {tmp_path}/backups True\n"
+
+
+def test_file_that_may_not_be_looked_for_counts_as_absent(client, db, monkeypatch):
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("config.read_only.Path.exists", forbidden)
+    assert client.get("/").status_code == 200

@@ -1,8 +1,8 @@
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from .servers import Handler, serve
 
 BUCKET = {"S3_BUCKET": "uploads", "S3_REGION": "eu-central-1", "S3_PREFIX": "forge"}
 KEYS = {"S3_ACCESS_KEY_ID": "id", "S3_SECRET_ACCESS_KEY": "hunter2"}
@@ -13,28 +13,17 @@ def bucket():
     """A server that keeps what is put and gives it back: as much of S3 as an upload needs."""
     objects: dict[str, bytes] = {}
 
-    class Handler(BaseHTTPRequestHandler):
+    class Bucket(Handler):
         def do_PUT(self):
             assert "Credential=id/" in self.headers["Authorization"]
-            objects[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
+            objects[self.path] = self.body()
             self.answer(200)
 
         def do_HEAD(self):
             self.answer(200 if self.path in objects else 404)
 
-        def answer(self, status: int) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", objects
-    server.shutdown()
-    server.server_close()
+    with serve(Bucket) as address:
+        yield f"http://{address}", objects
 
 
 def test_uploads_go_to_the_bucket(manage, production, bucket, tmp_path):

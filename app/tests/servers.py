@@ -1,10 +1,11 @@
-"""Stands between the site and a server, so that a test can let the server die, hang and come back."""
+"""Servers for tests: one that stands before a real one and can die, hang and come back, and plain HTTP ones."""
 
 import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 
@@ -61,3 +62,28 @@ class Relay:
             while data := source.recv(65536):
                 if not self.hanging:
                     sink.sendall(data)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers requests in a few words and without a log."""
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def answer(self, status: int, content: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def serve(handler: type[Handler]) -> Iterator[str]:
+    """Run an HTTP server on this host and give its address, 127.0.0.1:<port>."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
