@@ -10,6 +10,8 @@ from django.core.management import execute_from_command_line
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    # Only the workers of the web server have metrics to share; their directory may not be there yet.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     try:
         execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:

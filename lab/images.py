@@ -1,7 +1,8 @@
-"""Build the images of the test bench without an image registry: bare Debian hosts, an ACME server, a browser.
+"""Build the images of the test bench without an image registry: bare Debian hosts, an ACME server, a browser, services.
 
-Usage: images.py [--clean] [debian-13] [debian-12] [ubuntu-24.04] ... [pebble] [browser]
-Without a name it builds what the demo and most tests need: Debian 13, Debian 12, Pebble.
+Usage: images.py [--clean] [debian-13] [debian-12] [ubuntu-24.04] ... [pebble] [browser] [services]
+Without a name it builds what the demo and the tests on hosts need: Debian 13, Debian 12, Pebble. "services" is
+PostgreSQL with Redis for the tests of the app.
 
 An image carries a hash of its recipe as a label and is built again only when the recipe changes.
 """
@@ -34,6 +35,7 @@ USUAL = ("debian-13", "debian-12", "pebble")
 PACKAGES = (
     "systemd,systemd-sysv,dbus,udev,python3,python3-apt,sudo,iproute2,ca-certificates,openssh-server,openssl,cron"
 )
+SERVICES = "groundwork-services:latest"
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
 
 
@@ -144,15 +146,21 @@ def make_browser() -> bool:
     return build("groundwork-browser:latest", "groundwork-host:debian-13", "browser.Dockerfile", ["browser-start"])
 
 
+def make_services() -> bool:
+    """Build the image of the tests' servers. Return false when the one that is there is current."""
+    make_host("debian-13")
+    return build(SERVICES, "groundwork-host:debian-13", "services.Dockerfile", ["services-start"])
+
+
 #: what is no host, by name
-SERVICES = {"pebble": make_pebble, "browser": make_browser}
+BESIDE = {"pebble": make_pebble, "browser": make_browser, "services": make_services}
 
 
 def make(target: str) -> None:
     """Build one target and what it stands on; print one line about it."""
     start = time.monotonic()
-    fresh = SERVICES[target]() if target in SERVICES else make_host(target)
-    image = f"groundwork-{target}" if target in SERVICES else f"groundwork-host:{target}"
+    fresh = BESIDE[target]() if target in BESIDE else make_host(target)
+    image = f"groundwork-{target}" if target in BESIDE else f"groundwork-host:{target}"
     print(f"  {image} {f'built in {time.monotonic() - start:.0f} s' if fresh else 'is current'}", flush=True)
 
 
@@ -168,7 +176,7 @@ def clean() -> None:
 
 def main() -> int:
     """Read the command line and build, or remove, what it names."""
-    targets = [*SUITES, *SERVICES]
+    targets = [*SUITES, *BESIDE]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clean", action="store_true", help="remove all images of the test bench")
     parser.add_argument("target", nargs="*", help=f"what to build: {', '.join(targets)} (default: {', '.join(USUAL)})")

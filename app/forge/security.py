@@ -19,11 +19,16 @@ USER_MAX_CHARACTERS = 150
 logger = logging.getLogger("forge.security")
 
 
+def log(event: str, request: HttpRequest | None, user: str) -> None:
+    """Write the line of an event."""
+    name = json.dumps(user[:USER_MAX_CHARACTERS])
+    logger.warning("security event=%s ip=%s user=%s", event, client_ip(request), name)
+
+
 def log_login_failed(
     sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any
 ) -> None:
-    user = str(credentials.get("username", ""))[:USER_MAX_CHARACTERS]
-    logger.warning("security event=login_failed ip=%s user=%s", client_ip(request), json.dumps(user))
+    log("login_failed", request, str(credentials.get("username", "")))
 
 
 def connect() -> None:

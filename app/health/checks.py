@@ -2,27 +2,40 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
+from django.core.cache import cache
+from django.core.files.storage import FileSystemStorage, storages
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
+from redis.exceptions import RedisError
+
+OK, DEGRADED, FAILED = "ok", "degraded", "failed"
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Result:
-    """The verdict of one check. An empty reason is a pass; the detail is for this host's eyes only."""
+    """The verdict of one check. An empty reason is a pass; the detail is for this host's eyes only.
+
+    `serves` says that the site can do without what is wrong.
+    """
 
     reason: str = ""
     detail: str = ""
+    serves: bool = False
 
     @property
-    def passed(self) -> bool:
-        return not self.reason
+    def status(self) -> str:
+        if not self.reason:
+            return OK
+        return DEGRADED if self.serves else FAILED
 
 
 def check_database() -> Result:
@@ -46,7 +59,20 @@ def check_migrations() -> Result:
     return Result("migrations are pending: run manage.py migrate", names)
 
 
+def check_cache() -> Result:
+    # Memory of this process always answers.
+    if settings.REDIS_URL:
+        try:
+            cache.ping()
+        except RedisError as error:
+            return Result("the cache does not answer: pages come without it", str(error), serves=True)
+    return Result()
+
+
 def check_media() -> Result:
+    # A bucket is not asked: a probe every few seconds would be paid for.
+    if not isinstance(storages["default"], FileSystemStorage):
+        return Result()
     # No probe file: it would write to the disk on every request.
     if not Path(settings.MEDIA_ROOT).is_dir():
         return Result("the media directory is missing", str(settings.MEDIA_ROOT))
@@ -55,22 +81,68 @@ def check_media() -> Result:
     return Result()
 
 
+def check_disk() -> Result:
+    """Look at the disks of the uploads and the logs. A directory that is missing is not this check's matter."""
+    for directory in filter(None, (settings.MEDIA_ROOT, settings.LOG_DIR)):
+        if not Path(directory).is_dir():
+            continue
+        free_megabytes = shutil.disk_usage(directory).free // 1_000_000
+        if free_megabytes < settings.HEALTH_FREE_MEGABYTES:
+            return Result(
+                "the disk is nearly full",
+                f"{directory} has {free_megabytes} MB left, HEALTH_FREE_MEGABYTES asks for "
+                f"{settings.HEALTH_FREE_MEGABYTES}",
+            )
+    return Result()
+
+
 CHECKS: dict[str, Callable[[], Result]] = {
     "database": check_database,
     "migrations": check_migrations,
+    "cache": check_cache,
     "media": check_media,
+    "disk": check_disk,
 }
 NEEDS_DATABASE = {"migrations"}
 
 
 def run() -> dict[str, Result]:
-    """Run every check and log the failed ones. Without a database, what needs it is not tried."""
+    """Run every check. Without a database, what needs it is not tried."""
     results: dict[str, Result] = {}
     for name, check in CHECKS.items():
-        if name in NEEDS_DATABASE and not results["database"].passed:
+        if name in NEEDS_DATABASE and results["database"].status == FAILED:
             results[name] = Result("not checked: the database does not answer")
         else:
             results[name] = check()
-        if not results[name].passed:
-            logger.error("not ready: %s: %s: %s", name, results[name].reason, results[name].detail)
     return results
+
+
+def log(results: dict[str, Result]) -> None:
+    """Write a line about each check that did not pass."""
+    for name, result in results.items():
+        if result.status != OK:
+            level = logging.WARNING if result.status == DEGRADED else logging.ERROR
+            logger.log(level, "%s: %s: %s: %s", result.status, name, result.reason, result.detail)
+
+
+def report(results: dict[str, Result], with_detail: bool, with_facts: bool) -> dict[str, Any]:
+    """Return what is said to whoever asked: the worst verdict, and that of each check.
+
+    The details name addresses and paths, the facts are the app's name and version.
+    """
+    verdicts = {result.status for result in results.values()}
+    facts = {"app": settings.APP_NAME, "version": settings.APP_VERSION} if with_facts else {}
+    return {
+        "status": next(status for status in (FAILED, DEGRADED, OK) if status in verdicts),
+        **facts,
+        "checks": {name: _entry(result, with_detail) for name, result in results.items()},
+    }
+
+
+def _entry(result: Result, with_detail: bool) -> dict[str, str]:
+    entry = {"status": result.status}
+    if result.reason:
+        entry["reason"] = result.reason
+    if with_detail and result.detail:
+        entry["detail"] = result.detail
+    return entry

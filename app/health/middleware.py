@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 
 from config.clients import is_direct
@@ -31,26 +30,14 @@ class HealthMiddleware:
         return HttpResponse("ok", content_type="text/plain")
 
     def readyz(self, request: HttpRequest) -> HttpResponse:
-        return self._report(request, {})
+        return self._report(request, with_facts=False)
 
     def health(self, request: HttpRequest) -> HttpResponse:
-        return self._report(request, {"app": settings.APP_NAME, "version": settings.APP_VERSION})
-
-    def _report(self, request: HttpRequest, facts: dict[str, str]) -> HttpResponse:
-        results = checks.run()
-        passed = all(result.passed for result in results.values())
-        report = {
-            "status": "ok" if passed else "failed",
-            **facts,
-            "checks": {name: self._entry(result, is_direct(request)) for name, result in results.items()},
-        }
-        return JsonResponse(report, status=200 if passed else 503)
+        return self._report(request, with_facts=True)
 
     @staticmethod
-    def _entry(result: checks.Result, with_detail: bool) -> dict[str, str]:
-        if result.passed:
-            return {"status": "ok"}
-        entry = {"status": "failed", "reason": result.reason}
-        if with_detail and result.detail:
-            entry["detail"] = result.detail
-        return entry
+    def _report(request: HttpRequest, with_facts: bool) -> HttpResponse:
+        results = checks.run()
+        checks.log(results)
+        report = checks.report(results, with_detail=is_direct(request), with_facts=with_facts)
+        return JsonResponse(report, status=503 if report["status"] == checks.FAILED else 200)

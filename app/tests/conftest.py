@@ -1,31 +1,42 @@
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import django
 import pytest
+
+from .servers import Relay, wait_until
 
 APP = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure() -> None:
     """Choose the settings here, so that a developer's own environment does not reach the tests."""
-    for name in ("APP_VERSION", "LOG_DIR", "LOG_LEVEL"):
-        os.environ.pop(name, None)
+    known = ("APP_", "CSP_", "HEALTH_", "LOGIN_", "LOG_", "PROMETHEUS_", "READ_ONLY", "REDIS_", "SENTRY_")
+    for name in [name for name in os.environ if name.startswith(known)]:
+        del os.environ[name]
     os.environ.update(DJANGO_ENV="test", DJANGO_SETTINGS_MODULE="config.settings")
     django.setup()
+
+
+def inherited() -> dict[str, str]:
+    """What a process of its own needs: where programs are, and who measures the coverage."""
+    return {name: value for name, value in os.environ.items() if name in ("PATH", "TMPDIR") or "COVERAGE" in name}
+
+
+Manage = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(autouse=True)
 def nothing_from_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test see what another one counted, nor what a developer syncs from."""
-    from django.core.cache import cache
-
     for name in [name for name in os.environ if name.startswith("FORGE_")]:
         monkeypatch.delenv(name)
-    cache.clear()
+    forget_counts()
 
 
 @pytest.fixture
@@ -33,7 +44,13 @@ def staff(django_user_model):
     return django_user_model.objects.create_superuser("ann", password="right")
 
 
-Manage = Callable[..., subprocess.CompletedProcess[str]]
+def forget_counts() -> None:
+    from axes.handlers.proxy import AxesProxyHandler
+    from django.core.cache import cache
+
+    cache.clear()
+    # It keeps the cache that it was started with.
+    AxesProxyHandler.get_implementation(force=True)
 
 
 @pytest.fixture
@@ -44,7 +61,7 @@ def manage() -> Manage:
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=APP,
-            env={"PATH": os.environ["PATH"], **environment},
+            env={**inherited(), **environment},
             capture_output=True,
             text=True,
             timeout=60,
@@ -70,6 +87,15 @@ def production(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
+def ready_production(manage: Manage, production: dict[str, str]) -> dict[str, str]:
+    """The environment of a real site that has its tables and its static files."""
+    for command in (("migrate", "-v0"), ("collectstatic", "--noinput", "-v0")):
+        result = manage(*command, **production)
+        assert result.returncode == 0, result.stderr
+    return production
+
+
+@pytest.fixture
 def template(db):
     from forge.models import Template
 
@@ -80,3 +106,46 @@ def template(db):
         workflow_phase="plan",
         body="Name {{ thing }} for {{  people }}.\n<b>{{ thing }}</b>",
     )
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis with a user and a password: the one of TEST_REDIS_URL, or one that is started here."""
+    if url := os.environ.get("TEST_REDIS_URL"):
+        yield url
+        return
+    program = shutil.which("redis-server")
+    if not program:
+        pytest.fail("TEST_REDIS_URL is not set and there is no redis-server: run lab/services.py pytest.")
+    folder = tmp_path_factory.mktemp("redis")
+    settings = f'port 0\nunixsocket {folder}/server.sock\nsave ""\nuser default off\nuser tests on >s3cret ~* &* +@all'
+    server = subprocess.Popen([program, "-"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    server.stdin.write(settings)
+    server.stdin.close()
+    wait_until((folder / "server.sock").exists)
+    yield f"unix://tests:s3cret@{folder}/server.sock"
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def relay(redis_url: str, tmp_path: Path) -> Iterator[Relay]:
+    """A unix socket that leads to Redis as long as the test wants."""
+    parts = urlsplit(redis_url)
+    target = parts.path if parts.scheme == "unix" else (parts.hostname, parts.port)
+    relay = Relay(tmp_path / "relay.sock", target, f"{parts.username}:{parts.password}")
+    relay.live()
+    yield relay
+    relay.die()
+
+
+@pytest.fixture
+def with_redis(relay: Relay, settings) -> Relay:
+    """Let the site use Redis as it does in production, and forget an outage at once."""
+    from config import cache as cache_settings
+
+    settings.REDIS_URL = relay.url
+    settings.CACHES = {"default": cache_settings.from_url(relay.url, "test", timeout_milliseconds=200, pause_seconds=0)}
+    settings.SESSION_ENGINE = "config.sessions.cached_db"
+    forget_counts()
+    return relay

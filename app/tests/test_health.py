@@ -38,7 +38,7 @@ def test_readyz(client, media):
     assert response.status_code == 200
     assert response.json() == {
         "status": "ok",
-        "checks": {"database": {"status": "ok"}, "migrations": {"status": "ok"}, "media": {"status": "ok"}},
+        "checks": {name: {"status": "ok"} for name in ("database", "migrations", "cache", "media", "disk")},
     }
 
 
@@ -53,7 +53,7 @@ def test_health_names_the_app_and_its_version(client, media, settings):
     settings.APP_VERSION = "1.2.3"
     report = client.get("/health/").json()
     assert (report["status"], report["app"], report["version"]) == ("ok", "forge", "1.2.3")
-    assert set(report["checks"]) == {"database", "migrations", "media"}
+    assert set(report["checks"]) == {"database", "migrations", "cache", "media", "disk"}
 
 
 @pytest.mark.django_db
@@ -119,6 +119,65 @@ def test_missing_media_directory(client, settings, tmp_path):
 def test_media_directory_that_is_not_writable(client, media, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert client.get("/readyz").json()["checks"]["media"]["reason"] == "the media directory is not writable"
+
+
+@pytest.mark.django_db
+def test_dead_cache_is_told_but_the_site_serves(client, media, with_redis, caplog):
+    assert client.get("/readyz").json()["checks"]["cache"] == {"status": "ok"}
+    with_redis.die()
+    with caplog.at_level(logging.WARNING):
+        response = client.get("/readyz")
+    assert response.status_code == 200
+    report = response.json()
+    assert report["status"] == "degraded"
+    assert report["checks"]["cache"]["status"] == "degraded"
+    assert report["checks"]["cache"]["reason"] == "the cache does not answer: pages come without it"
+    assert "relay.sock" in report["checks"]["cache"]["detail"]
+    assert "detail" not in client.get("/health/", **BEHIND_THE_PROXY).json()["checks"]["cache"]
+    assert "degraded: cache: the cache does not answer" in caplog.text
+
+
+@pytest.mark.django_db
+def test_failure_weighs_more_than_a_dead_cache(client, settings, with_redis, tmp_path):
+    settings.MEDIA_ROOT = tmp_path / "missing"
+    with_redis.die()
+    response = client.get("/health/")
+    assert (response.status_code, response.json()["status"]) == (503, "failed")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["MEDIA_ROOT", "LOG_DIR"])
+def test_disk_that_is_nearly_full_is_named(client, media, settings, tmp_path, name):
+    (tmp_path / "other").mkdir()
+    setattr(settings, name, str(tmp_path / "other"))
+    assert client.get("/readyz").status_code == 200
+    settings.HEALTH_FREE_MEGABYTES = 10**9
+    response = client.get("/readyz")
+    assert response.status_code == 503
+    check = response.json()["checks"]["disk"]
+    assert (check["status"], check["reason"]) == ("failed", "the disk is nearly full")
+    assert "HEALTH_FREE_MEGABYTES asks for 1000000000" in check["detail"]
+    assert "detail" not in client.get("/readyz", **BEHIND_THE_PROXY).json()["checks"]["disk"]
+
+
+@pytest.mark.django_db
+def test_threshold_of_zero_asks_for_nothing(client, media, settings):
+    settings.HEALTH_FREE_MEGABYTES = 0
+    assert client.get("/readyz").json()["checks"]["disk"] == {"status": "ok"}
+
+
+def test_command_has_the_same_verdict_and_only_json_on_stdout(manage, production):
+    result = manage("health_check", **production)
+    assert result.returncode == 1
+    report = json.loads(result.stdout)
+    assert (report["status"], report["app"], report["version"]) == ("failed", "forge", "1.2.3")
+    assert "forge.0001_initial" in report["checks"]["migrations"]["detail"]
+    assert manage("migrate", "-v0", **production).returncode == 0
+    result = manage("health_check", REDIS_URL="unix:///nowhere/redis.sock", **production)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["status"] == "degraded"
+    result = manage("health_check", **production)
+    assert (result.returncode, json.loads(result.stdout)["status"]) == (0, "ok")
 
 
 def test_other_methods_are_refused(client):

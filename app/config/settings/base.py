@@ -1,8 +1,12 @@
 """What is the same everywhere."""
 
+import os
+from datetime import timedelta
 from pathlib import Path
 
-from config import env, logs
+from django.core.exceptions import ImproperlyConfigured
+
+from config import cache, env, headers, logs, workers
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 
@@ -12,6 +16,10 @@ APP_VERSION = env.text("APP_VERSION", "unknown")
 INSTALLED_APPS = [
     "forge",
     "health",
+    "operations",
+    "axes",
+    "csp",
+    "django_prometheus",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -24,14 +32,21 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     # First: a probe knows neither the site's name nor its scheme, so nothing may refuse or redirect it.
     "health.middleware.HealthMiddleware",
-    "config.logs.RequestIdMiddleware",
+    "config.metrics.MetricsMiddleware",
+    "config.logs.RequestMiddleware",
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django_permissions_policy.PermissionsPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.read_only.ReadOnlyMiddleware",
+    "axes.middleware.AxesMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -47,6 +62,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "forge.context.app",
+                "config.read_only.context",
             ],
         },
     },
@@ -58,6 +74,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = ["config.login_limit.Backend", "django.contrib.auth.backends.ModelBackend"]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "forge:list"
 LOGOUT_REDIRECT_URL = "forge:list"
@@ -92,7 +109,64 @@ MEDIA_URL = "/media/"
 FILE_UPLOAD_PERMISSIONS = 0o644
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o755
 
+REDIS_URL = env.secret("REDIS_URL", "")
+CACHES = {
+    "default": cache.from_url(
+        REDIS_URL,
+        prefix=APP_NAME,
+        timeout_milliseconds=env.integer("REDIS_TIMEOUT_MILLISECONDS", 250, minimum=1),
+        pause_seconds=env.integer("REDIS_PAUSE_SECONDS", 5),
+    )
+}
+SESSION_ENGINE = "config.sessions.cached_db" if REDIS_URL else "config.sessions.db"
+
+AXES_HANDLER = "axes.handlers.cache.AxesCacheHandler"
+AXES_FAILURE_LIMIT = env.integer("LOGIN_FAILURE_LIMIT", 10, minimum=1)
+AXES_COOLOFF_TIME = timedelta(seconds=env.integer("LOGIN_BLOCK_SECONDS", 900, minimum=1))
+AXES_LOCKOUT_PARAMETERS = "config.login_limit.counted_by"
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_CLIENT_IP_CALLABLE = "config.clients.client_ip"
+AXES_USERNAME_CALLABLE = "config.login_limit.name"
+AXES_LOCKOUT_CALLABLE = "config.login_limit.answer"
+# The counts are in the cache: neither its tables nor its pages in the admin are needed.
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+MIGRATION_MODULES = {"axes": None}
+# Without Redis each process counts for itself, which the contract says.
+SILENCED_SYSTEM_CHECKS = [] if REDIS_URL else ["axes.W001"]
+
+_policy = headers.content_security_policy(env.text("CSP_REPORT_URI", ""))
+_report_only = env.boolean("CSP_REPORT_ONLY", False)
+CONTENT_SECURITY_POLICY = None if _report_only else _policy
+CONTENT_SECURITY_POLICY_REPORT_ONLY = _policy if _report_only else None
+PERMISSIONS_POLICY = headers.PERMISSIONS
+SECURE_REFERRER_POLICY = "same-origin"
+
+READ_ONLY = env.boolean("READ_ONLY", False)
+READ_ONLY_RETRY_SECONDS = env.integer("READ_ONLY_RETRY_SECONDS", 300, minimum=1)
+
+HEALTH_FREE_MEGABYTES = env.integer("HEALTH_FREE_MEGABYTES", 100)
+
+PROMETHEUS_EXPORT_MIGRATIONS = False
+_metrics_directory = os.environ.get(workers.VARIABLE)
+if _metrics_directory and not os.access(_metrics_directory, os.W_OK | os.X_OK):
+    raise ImproperlyConfigured(
+        f"{workers.VARIABLE} names {_metrics_directory!r}, which is no directory that can be written: "
+        "let gunicorn make it by the hooks of config/workers.py."
+    )
+
+LOG_DIR = env.text("LOG_DIR", "")
 LOGGING = logs.configuration(
     level=env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO"),
-    directory=env.text("LOG_DIR", ""),
+    directory=LOG_DIR,
 )
+
+_sentry_dsn = env.secret("SENTRY_DSN", "")
+if _sentry_dsn:
+    from config import errors
+
+    errors.start(
+        _sentry_dsn,
+        release=f"{APP_NAME}@{APP_VERSION}",
+        environment=env.text("SENTRY_ENVIRONMENT", env.text("DJANGO_ENV", "development")),
+    )

@@ -1,8 +1,11 @@
 """A real site behind a proxy that ends TLS. docs/app-contract.md lists what the environment must hold."""
 
-from config import database, env
+from pathlib import Path
+
+from config import database, env, storage
 
 from .base import MIDDLEWARE as BASE_MIDDLEWARE
+from .base import SILENCED_SYSTEM_CHECKS as BASE_SILENCED
 
 DEBUG = False
 SECRET_KEY = env.secret("SECRET_KEY")
@@ -17,10 +20,17 @@ DATABASES = {
     )
 }
 
+# The same drivers, which count what they do.
+DATABASES["default"]["ENGINE"] = DATABASES["default"]["ENGINE"].replace("django.db", "django_prometheus.db")
+
 STATIC_ROOT = env.text("STATIC_ROOT")
 MEDIA_ROOT = env.text("MEDIA_ROOT")
+# The site's state directory: a release can write there, and it outlives the release.
+_STATE = Path(MEDIA_ROOT).parent
+READ_ONLY_FILE = env.text("READ_ONLY_FILE", str(_STATE / "read-only"))
+BACKUP_DIRECTORY = env.text("BACKUP_DIRECTORY", str(_STATE / "backups"))
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": storage.media(),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 # The web server serves the static files; whitenoise does where there is none in front.
@@ -40,4 +50,4 @@ SECURE_HSTS_SECONDS = env.integer("SECURE_HSTS_SECONDS", 3600)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.boolean("SECURE_HSTS_INCLUDE_SUBDOMAINS", False)
 SECURE_HSTS_PRELOAD = env.boolean("SECURE_HSTS_PRELOAD", False)
 # Both bind names that this site does not own: leaving them off is the owner's decision, not an oversight.
-SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+SILENCED_SYSTEM_CHECKS = [*BASE_SILENCED, "security.W005", "security.W021"]

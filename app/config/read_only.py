@@ -1,0 +1,52 @@
+"""Read-only mode: everything is shown, nothing is changed.
+
+READ_ONLY=true starts it, and so does a file, which is looked for at every request: no restart is needed.
+"""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
+MESSAGE = "The site is read-only at the moment. Nothing was changed."
+
+
+def is_active() -> bool:
+    """Tell whether the site must not be changed. A file that may not be looked for counts as absent."""
+    with contextlib.suppress(PermissionError):
+        return settings.READ_ONLY or Path(settings.READ_ONLY_FILE).exists()
+    return False
+
+
+class ReadOnlyMiddleware:
+    """Refuse what changes something. Belongs below the sessions, so that it can say that none is to be saved."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if not is_active():
+            return self.get_response(request)
+        response = self.get_response(request) if request.method in SAFE_METHODS else self._refuse(request)
+        # A new session would be a cookie for something that was never written.
+        request.session.modified = False
+        return response
+
+    @staticmethod
+    def _refuse(request: HttpRequest) -> HttpResponse:
+        wants = request.get_preferred_type(["text/html", "application/json"])
+        if request.path_info.startswith("/api/") or wants == "application/json":
+            response: HttpResponse = JsonResponse({"detail": MESSAGE}, status=503)
+        else:
+            response = render(request, "operations/read_only.html", status=503)
+        response["Retry-After"] = str(settings.READ_ONLY_RETRY_SECONDS)
+        return response
+
+
+def context(request: HttpRequest) -> dict[str, bool]:
+    """Let every page know whether the site is read-only."""
+    return {"read_only": is_active()}

@@ -1,0 +1,253 @@
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import psycopg2
+import pytest
+
+
+@pytest.fixture(scope="session")
+def server() -> str:
+    """The URL of a PostgreSQL on which databases and roles may be made."""
+    url = os.environ.get("TEST_DATABASE_URL", "")
+    if not url.startswith("postgres"):
+        pytest.fail("TEST_DATABASE_URL names no PostgreSQL: run lab/services.py pytest.")
+    return url
+
+
+def ask(url: str, statement: str, *values) -> list[tuple]:
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values or None)
+        rows = cursor.fetchall() if cursor.description else []
+    connection.close()
+    return rows
+
+
+@pytest.fixture
+def make(server, manage, production) -> Iterator[Callable[..., dict[str, str]]]:
+    """Make a role with the given rights and its database, and return the environment of a site there."""
+    made: list[str] = []
+
+    def make(rights: str = "", migrate: bool = True) -> dict[str, str]:
+        name, password = f"forge_{secrets.token_hex(4)}", f"p@ss {secrets.token_hex(8)}"
+        made.append(name)
+        ask(server, f"CREATE ROLE {name} LOGIN PASSWORD %s {rights}", password)
+        ask(server, f"CREATE DATABASE {name} OWNER {name}")
+        parts = urlsplit(server)
+        address = f"{parts.hostname}:{parts.port or 5432}"
+        quoted = password.replace("@", "%40").replace(" ", "%20")
+        site = {**production, "DATABASE_URL": f"postgresql://{name}:{quoted}@{address}/{name}"}
+        if migrate:
+            result = manage("migrate", "-v0", **site)
+            assert result.returncode == 0, result.stderr
+        return site
+
+    yield make
+    for name in made:
+        for (database,) in ask(server, "SELECT datname FROM pg_database WHERE datname LIKE %s", f"{name}%"):
+            ask(server, f"DROP DATABASE {database} WITH (FORCE)")
+        ask(server, f"DROP ROLE {name}")
+
+
+@pytest.fixture(params=["", "CREATEDB"], ids=["one transaction", "beside and renamed"])
+def site(request, make) -> dict[str, str]:
+    """A site whose role may make no database, and one whose role may."""
+    return make(request.param)
+
+
+@pytest.fixture
+def copy(manage, site, tmp_path) -> Path:
+    result = manage("backup_database", str(tmp_path / "copy.dump"), **site)
+    assert result.returncode == 0, result.stderr
+    return tmp_path / "copy.dump"
+
+
+def titles(site: dict[str, str]) -> list[str]:
+    return [title for (title,) in ask(site["DATABASE_URL"], "SELECT title FROM forge_template ORDER BY title")]
+
+
+def others(site: dict[str, str]) -> list[str]:
+    """The databases that a restore has left beside the site's."""
+    name = urlsplit(site["DATABASE_URL"]).path.strip("/")
+    return ask(site["DATABASE_URL"], "SELECT datname FROM pg_database WHERE datname LIKE %s", f"{name}_%")
+
+
+def refused(result, sentence: str) -> None:
+    assert result.returncode == 1
+    assert re.fullmatch(f"CommandError: {sentence}\n", result.stderr), result.stderr
+
+
+def test_copy_is_whole_and_nobody_else_may_read_it(manage, make, tmp_path):
+    result = manage("backup_database", **make())
+    assert result.returncode == 0, result.stderr
+    (file,) = (tmp_path / "backups").iterdir()
+    assert re.fullmatch(r"forge_\d{8}_\d{6}\.dump", file.name)
+    assert result.stdout == f"{file}: {file.stat().st_size} bytes, verified\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_restore_puts_everything_back(manage, site, copy):
+    before = titles(site)
+    url = site["DATABASE_URL"]
+    ask(url, "DELETE FROM forge_template")
+    # A newer release has more, and it hangs together with what is replaced.
+    ask(url, "CREATE TABLE later (id int, author_id int REFERENCES auth_user)")
+    ask(url, "CREATE VIEW shown AS SELECT title FROM forge_template")
+    result = manage("restore_database", str(copy), "--replace", "--yes", **site)
+    assert result.returncode == 0, result.stderr
+    assert titles(site) == before
+    assert ask(url, "SELECT to_regclass('later'), to_regclass('shown')") == [(None, None)]
+    # The ids go on where they were.
+    ask(url, "INSERT INTO django_content_type (app_label, model) VALUES ('a', 'b')")
+    assert others(site) == []
+    assert manage("health_check", **site).returncode == 0
+
+
+def test_restore_while_the_site_is_connected(manage, site, copy):
+    ask(site["DATABASE_URL"], "DELETE FROM forge_template")
+    connection = psycopg2.connect(site["DATABASE_URL"])
+    connection.autocommit = True
+    connection.cursor().execute("SELECT 1")
+    result = manage("restore_database", str(copy), "--replace", "--yes", **site)
+    connection.close()
+    assert result.returncode == 0, result.stderr
+    assert len(titles(site)) == 6
+
+
+def test_restore_into_nothing_with_migrations(manage, site, copy, server):
+    url = site["DATABASE_URL"]
+    ask(url, "DROP SCHEMA public CASCADE")
+    ask(url, "CREATE SCHEMA public")
+    result = manage("restore_database", str(copy), "--migrate", "--yes", **site)
+    assert result.returncode == 0, result.stderr
+    assert len(titles(site)) == 6
+    assert "No migrations to apply" in result.stdout
+
+
+def test_extension_of_the_administrator_stays(manage, site, copy, server, tmp_path):
+    name = urlsplit(site["DATABASE_URL"]).path
+    administrator = server.rpartition("/")[0] + name
+    ask(administrator, "CREATE EXTENSION pg_trgm")
+    file = tmp_path / "with-extension.dump"
+    assert manage("backup_database", str(file), **site).returncode == 0
+    result = manage("restore_database", str(file), "--replace", "--yes", **site)
+    assert result.returncode == 0, result.stderr
+    assert ask(administrator, "SELECT count(*) FROM pg_extension WHERE extname = 'pg_trgm'") == [(1,)]
+
+
+def test_migration_that_fails_is_one_sentence(manage, site, copy, tmp_path):
+    ask(site["DATABASE_URL"], "DELETE FROM django_migrations WHERE app = 'sessions'")
+    file = tmp_path / "old.dump"
+    assert manage("backup_database", str(file), **site).returncode == 0
+    ask(site["DATABASE_URL"], "DELETE FROM forge_template")
+    result = manage("restore_database", str(file), "--replace", "--yes", "--migrate", **site)
+    refused(result, "the (copy was put back, but its migrations failed|database was not replaced): .*already exists.")
+    assert others(site) == []
+    # Beside, the migrations are part of it; in one transaction they come after.
+    assert len(titles(site)) == (0 if "was not replaced" in result.stderr else 6)
+
+
+def test_database_with_tables_is_kept_unless_told(manage, site, copy):
+    ask(site["DATABASE_URL"], "DELETE FROM forge_template")
+    result = manage("restore_database", str(copy), "--yes", **site)
+    refused(result, r".* has \d+ tables, and nothing was changed: say --replace if what they hold may go.")
+    assert titles(site) == []
+
+
+def test_copy_that_ends_early_is_not_put_back(manage, site, copy):
+    ask(site["DATABASE_URL"], "DELETE FROM forge_template")
+    copy.write_bytes(copy.read_bytes()[:-20_000])
+    refused(manage("restore_database", str(copy), "--replace", "--yes", **site), "pg_restore failed: .*")
+    assert titles(site) == []
+
+
+def test_copy_that_breaks_on_the_way_changes_nothing(manage, site, copy, monkeypatch, tmp_path):
+    """A program that stops in the middle of the data, as a killed one does."""
+    ask(site["DATABASE_URL"], "DELETE FROM forge_template")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    real = next(
+        Path(folder) / "pg_restore"
+        for folder in os.environ["PATH"].split(":")
+        if (Path(folder) / "pg_restore").exists()
+    )
+    script = programs / "pg_restore"
+    script.write_text(
+        '#!/bin/sh\ncase "$*" in *--file=-*) '
+        f'{real} "$@" | head -c 30000; echo \'pg_restore: error: killed\' >&2; exit 1;; esac\nexec {real} "$@"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    result = manage("restore_database", str(copy), "--replace", "--yes", **site)
+    refused(result, "the database was not changed: .*")
+    assert titles(site) == []
+    assert others(site) == []
+
+
+@pytest.mark.parametrize("program", ["pg_dump", "pg_restore", "psql"])
+def test_missing_program_is_one_sentence(manage, make, tmp_path, monkeypatch, program):
+    site = make()
+    assert manage("backup_database", str(tmp_path / "copy.dump"), **site).returncode == 0
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for other in {"pg_dump", "pg_restore", "psql", "docker", "sh"} - {program}:
+        if found := shutil.which(other):
+            (programs / other).symlink_to(found)
+    monkeypatch.setenv("PATH", str(programs))
+    arguments = (
+        ["backup_database"]
+        if program == "pg_dump"
+        else ["restore_database", str(tmp_path / "copy.dump"), "--yes", "--replace"]
+    )
+    refused(manage(*arguments, **site), f"the program {program} is missing: install the package postgresql-client.")
+
+
+def test_server_that_refuses_is_one_sentence_without_the_password(manage, make, tmp_path):
+    site = make(migrate=False)
+    password = re.search(":([^:@]+)@", site["DATABASE_URL"])[1]
+    site["DATABASE_URL"] = site["DATABASE_URL"].replace(password, "wrong")
+    refused(manage("backup_database", **site), "pg_dump failed: .*password authentication failed for user .*")
+    assert not list((tmp_path / "backups").iterdir())
+    (tmp_path / "copy").write_bytes(b"PGDMP")
+    refused(manage("restore_database", str(tmp_path / "copy"), **site), "pg_restore failed: .*")
+
+
+def test_database_that_does_not_answer_is_one_sentence(manage, make, tmp_path):
+    site = make()
+    copy = tmp_path / "copy.dump"
+    assert manage("backup_database", str(copy), **site).returncode == 0
+    site["DATABASE_URL"] = re.sub(":[0-9]+/", ":1/", site["DATABASE_URL"])
+    refused(manage("restore_database", str(copy), "--yes", **site), "the database does not answer: .*refused.*")
+
+
+def test_settings_of_the_database_are_not_lost(manage, make, tmp_path):
+    """What an administrator has set for a database would go with it: so it is not exchanged."""
+    site = make("CREATEDB")
+    name = urlsplit(site["DATABASE_URL"]).path.strip("/")
+    ask(site["DATABASE_URL"], f"ALTER DATABASE {name} SET work_mem = '7MB'")
+    copy = tmp_path / "copy.dump"
+    assert manage("backup_database", str(copy), **site).returncode == 0
+    result = manage("restore_database", str(copy), "--yes", "--replace", **site)
+    assert result.returncode == 0, result.stderr
+    assert ask(site["DATABASE_URL"], "SHOW work_mem") == [("7MB",)]
+
+
+def test_password_is_on_no_command_line(manage, make, tmp_path, monkeypatch):
+    site = make()
+    password = re.search(":([^:@]+)@", site["DATABASE_URL"])[1]
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "pg_dump").write_text(f'#!/bin/sh\necho "$*" >{tmp_path}/arguments\nexit 1\n')
+    (programs / "pg_dump").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    refused(manage("backup_database", **site), "pg_dump failed: it said nothing.")
+    arguments = (tmp_path / "arguments").read_text()
+    assert "--no-password" in arguments
+    assert password not in arguments
+    assert unquote(password) not in arguments

@@ -1,0 +1,109 @@
+import os
+import re
+import subprocess
+import sys
+from http.client import HTTPConnection
+from socket import AF_UNIX, socket
+
+import pytest
+
+from .conftest import APP, inherited
+from .servers import wait_until
+
+HOOKS = """
+def on_starting(server):
+    from config import workers
+    workers.on_starting(server)
+
+def child_exit(server, worker):
+    from config import workers
+    workers.child_exit(server, worker)
+"""
+
+
+def test_this_host_gets_them_whatever_the_host_header_says(client, db):
+    client.get("/")
+    for extra in ({}, {"REMOTE_ADDR": ""}, {"REMOTE_ADDR": "::1"}):
+        response = client.get("/metrics", headers={"host": "not a host!"}, **extra)
+        assert response.status_code == 200
+        assert "django_http_requests_total_by_view_transport_method_total" in response.text
+
+
+@pytest.mark.parametrize("extra", [{"HTTP_X_FORWARDED_FOR": "127.0.0.1"}, {"REMOTE_ADDR": "198.51.100.7"}])
+def test_for_everybody_else_there_is_no_such_page(client, db, extra):
+    response = client.get("/metrics", **extra)
+    assert response.status_code == 404
+    assert "django_http" not in response.text
+
+
+def test_hits_and_misses_of_the_cache_are_counted(client, with_redis):
+    from django.core.cache import cache
+
+    cache.get("missing")
+    cache.set("key", 1)
+    cache.get("key")
+    with_redis.die()
+    cache.get("key")
+    text = client.get("/metrics").text
+    for name in ("get", "get_hits", "get_misses", "get_fail"):
+        assert float(re.search(rf'django_cache_{name}_total{{backend="redis"}} (\S+)', text)[1]) >= 1
+
+
+class UnixConnection(HTTPConnection):
+    def connect(self):
+        self.sock = socket(AF_UNIX)
+        self.sock.connect(self.host)
+
+
+def ask(path: str, target: str, **headers: str) -> str:
+    connection = UnixConnection(path)
+    connection.request("GET", target, headers={"Host": "forge.example.org", **headers})
+    answer = connection.getresponse().read().decode()
+    connection.close()
+    return answer
+
+
+def total(text: str) -> int:
+    counts = re.findall(r"^django_http_requests_before_middlewares_total (\S+)$", text, re.MULTILINE)
+    return int(float(counts[0])) if counts else 0
+
+
+def test_counts_of_all_workers_add_up_and_survive_a_worker(ready_production, tmp_path):
+    directory = tmp_path / "metrics"
+    directory.mkdir()
+    (directory / "counter_1.db").write_bytes(b"of an earlier start")
+    configuration = tmp_path / "gunicorn.conf.py"
+    configuration.write_text(f"workers = 2\nmax_requests = 5\n{HOOKS}")
+    path = str(tmp_path / "gunicorn.sock")
+    command = ["-m", "gunicorn", "--config", str(configuration), "--bind", f"unix:{path}", "config.wsgi"]
+    environment = {**inherited(), **ready_production, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen([sys.executable, *command], cwd=APP, env=environment, stdout=log, stderr=log)
+    try:
+        wait_until(lambda: os.path.exists(path) and "ok" in ask(path, "/livez"))  # noqa: PTH110
+        for _ in range(30):
+            page = ask(path, "/", **{"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"})
+            assert "Sign in" in page
+        wait_until(lambda: total(ask(path, "/metrics")) == 30)
+        text = ask(path, "/metrics")
+        assert "django_db_" in text
+        assert "django_migrations" not in text
+        assert not (directory / "counter_1.db").exists()
+        pids = {file.stem.split("_")[-1] for file in directory.glob("counter_*.db")}
+        assert len(pids) > 2
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_directory_that_is_missing_stops_a_worker_with_one_sentence(production, tmp_path):
+    environment = {**inherited(), **production, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "missing")}
+    result = subprocess.run(
+        [sys.executable, "-c", "import config.wsgi"], cwd=APP, env=environment, capture_output=True, text=True
+    )
+    assert "missing', which is no directory that can be written: let gunicorn make it" in result.stderr
+
+
+def test_commands_do_without_the_directory(manage, production, tmp_path):
+    result = manage("check", PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "missing"), **production)
+    assert result.returncode == 0, result.stderr
