@@ -16,6 +16,7 @@ USERS = "/etc/groundwork/redis/forge-users.conf"
 PASSWORD = yaml.safe_load((SCENARIO / "molecule.yml").read_text())["provisioner"]["inventory"]["group_vars"]["all"][
     "groundwork_redis_password"
 ]
+REFUSED = "Authentication required|invalid username-password pair"
 MEGABYTE = 1024 * 1024
 #: asks Redis as a site does, and prints the answers, or the class and the text of the error, as JSON
 CLIENT = """
@@ -72,7 +73,7 @@ def test_the_site_s_user_comes_in_with_its_password(ask):
 )
 def test_nobody_comes_in_without_the_password(ask, target):
     (answer,) = ask("GET greeting", target=target)
-    assert answer.startswith("AuthenticationError: "), answer
+    assert re.search(REFUSED, answer), answer
 
 
 def test_another_site_s_user_does_not_even_reach_the_socket(host, ask):
@@ -194,7 +195,7 @@ def test_a_new_password_counts_at_once_and_is_in_no_output(ask, play):
     assert run.changed == 1
     assert PASSWORD not in run.output and changed not in run.output
     assert ask("GET greeting", target=url(changed)) == [None]
-    assert ask("GET greeting")[0].startswith("AuthenticationError: ")
+    assert re.search(REFUSED, ask("GET greeting")[0])
     assert play().changed == 1
     assert ask("GET greeting") == [None]
 
