@@ -160,6 +160,8 @@ class Template(Wording):
 
         The update locks the row, so that of two editors the second numbers its version after the first.
         """
+        # A browser sends CR LF, a file has LF: without this, saving a form unchanged would be a change.
+        self.body = self.body.replace("\r\n", "\n")
         with transaction.atomic(using=kwargs.get("using")):
             super().save(*args, **kwargs)
             last = self.versions.first()

@@ -45,6 +45,12 @@ def test_admin_edit_makes_a_version_with_its_editor(admin_client, template):
     assert "admin" in page[page.index("Version 2") : page.index("Version 1")]
 
 
+def test_admin_form_that_is_saved_unchanged_makes_no_version(admin_client, template):
+    url = f"/admin/forge/template/{template.pk}/change/"
+    admin_client.post(url, {**ADMIN_FORM, "body": template.body.replace("\n", "\r\n"), "active": "on"})
+    assert numbers(template) == [1]
+
+
 def test_admin_refuses_more_variables_than_a_form_has_room_for(admin_client, template):
     body = " ".join(f"{{{{ v{number} }}}}" for number in range(51))
     response = admin_client.post(f"/admin/forge/template/{template.pk}/change/", {**ADMIN_FORM, "body": body})

@@ -18,7 +18,7 @@ from ..forms import WORDS_MAX_CHARACTERS, FindForm
 from ..models import Phase, Template, TemplateQuerySet
 from .serializers import MistakesSerializer, RefusalSerializer, TemplateSerializer, TemplateSummarySerializer
 
-INVALID_CURSOR = ValidationError({"cursor": ["Take the cursor from the addresses in next and previous."]})
+INVALID_CURSOR = {"cursor": ["Take the cursor from the addresses in next and previous."]}
 
 
 class Pages(CursorPagination):
@@ -33,10 +33,10 @@ class Pages(CursorPagination):
         try:
             cursor = super().decode_cursor(request)
         except NotFound:
-            raise INVALID_CURSOR from None
+            raise ValidationError(INVALID_CURSOR) from None
         # PostgreSQL takes no NUL in a text, and would fail over it.
         if cursor and "\x00" in (cursor.position or ""):
-            raise INVALID_CURSOR
+            raise ValidationError(INVALID_CURSOR)
         return cursor
 
 
