@@ -26,6 +26,7 @@ ENVIRONMENT = {
     "NO_COLOR": "1",
     "RUFF_CACHE_DIR": str(ROOT / ".cache" / "ruff"),
 }
+IMAGES = ("debian-13", "debian-12", "pebble", "browser")
 SITE_SYSTEMS = ("debian-13", "debian-12")
 SHELL_SCRIPTS = ("*.sh", ".ci/run", "lab/image/lab-init", "lab/image/pebble-start", "lab/image/services-start")
 
@@ -205,7 +206,7 @@ def main() -> int:
             report(results[-1])
     on_hosts = [step for step in steps if step.host]
     if on_hosts:
-        for command in (["lab/engine.sh"], [sys.executable, "lab/images.py"]):
+        for command in (["lab/engine.sh"], [sys.executable, "lab/images.py", *IMAGES]):
             if subprocess.run(command, cwd=ROOT, check=False).returncode:
                 return 1
     # The package runs in the place of a site, so it waits for them.
