@@ -4,6 +4,7 @@ from typing import Any
 
 import sentry_sdk
 from django.core.exceptions import ImproperlyConfigured
+from sentry_sdk.integrations.logging import ignore_logger
 from sentry_sdk.utils import BadDsn
 
 from config.redaction import scrub
@@ -11,6 +12,9 @@ from config.redaction import scrub
 
 def start(dsn: str, release: str, environment: str) -> None:
     """Report errors from now on. Raises ImproperlyConfigured for a DSN that is none."""
+    # Their lines say who asked for what.
+    for name in ("forge.access", "forge.security"):
+        ignore_logger(name)
     try:
         sentry_sdk.init(
             dsn,

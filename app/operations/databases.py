@@ -22,6 +22,8 @@ SUFFIXES = {"postgresql": ".dump", "sqlite": ".sqlite3"}
 MAGIC = {"postgresql": b"PGDMP", "sqlite": b"SQLite format 3\0"}
 LOCK_TIMEOUT_SECONDS = 10
 SWAP_ATTEMPTS = 5
+# Python has a name for it since 3.11.
+SQLITE_DONE = 101
 
 
 class DatabaseCopyError(Exception):
@@ -64,7 +66,7 @@ def backup(target: Path) -> None:
     except OSError as error:
         raise DatabaseCopyError(f"{target} could not be written: {error.strerror}.") from None
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
 
 
 def verify(file: Path) -> None:
@@ -132,7 +134,7 @@ def _overwrite(file: Path) -> None:
 
     def give_up(status: int, remaining: int, total: int) -> None:
         # SQLite itself would wait for another process for ever.
-        if remaining and time.monotonic() > end:
+        if status != SQLITE_DONE and time.monotonic() > end:
             raise DatabaseCopyError("the database was not changed: another process is writing to it.")
 
     connection.ensure_connection()
@@ -230,9 +232,14 @@ def _swap(file: Path, migrate: Callable[[], None]) -> None:
             )
             _repeat(SWAP_ATTEMPTS, lambda: execute(swap, [name]))
         except BaseException:
-            execute(f"DROP DATABASE IF EXISTS {quote(scratch)}")
+            execute(f"DROP DATABASE IF EXISTS {quote(scratch)} WITH (FORCE)")
             raise
-        execute(f"DROP DATABASE {quote(old)}")
+        try:
+            execute(f"DROP DATABASE {quote(old)} WITH (FORCE)")
+        except Error as error:
+            raise DatabaseCopyError(
+                f"the copy was put back, but what was there before is still in {old}: {_first_line(error)}."
+            ) from None
 
 
 def _repeat(attempts: int, action: Callable[[], None]) -> None:
