@@ -26,9 +26,9 @@ ENVIRONMENT = {
     "NO_COLOR": "1",
     "RUFF_CACHE_DIR": str(ROOT / ".cache" / "ruff"),
 }
-IMAGES = ("debian-13", "debian-12", "pebble", "browser")
+IMAGES = ("debian-13", "debian-12", "pebble", "browser", "services")
 SITE_SYSTEMS = ("debian-13", "debian-12")
-SHELL_SCRIPTS = ("*.sh", ".ci/run", "lab/image/lab-init", "lab/image/pebble-start", "lab/image/services-start")
+SHELL_SCRIPTS = ("*.sh", ".ci/run", "lab/image/lab-init", "lab/image/*-start")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,6 @@ def app_step() -> Step:
     """The app's own tests on PostgreSQL, then on SQLite, each with a Redis; together they reach nearly every line."""
     measured = ("coverage", "run", "-m", "pytest", "-q", "-p", "no:cacheprovider")
     commands = (
-        ("../lab/engine.sh",),
         ("coverage", "erase"),
         ("../lab/services.py", *measured),
         # What is about PostgreSQL alone would be the same again.
@@ -101,7 +100,7 @@ def app_step() -> Step:
         ("coverage", "combine", "--quiet"),
         ("coverage", "report", "--skip-covered"),
     )
-    return Step("app", commands, needs=("app/tests",), folder="app")
+    return Step("app", commands, needs=("app/tests",), folder="app", host=True)
 
 
 def all_steps() -> list[Step]:

@@ -95,7 +95,7 @@ def test_copy_is_whole_and_nobody_else_may_read_it(manage, make, tmp_path):
 def test_restore_puts_everything_back(manage, site, copy):
     before = titles(site)
     url = site["DATABASE_URL"]
-    ask(url, "DELETE FROM forge_template")
+    ask(url, "TRUNCATE forge_template CASCADE")
     # A newer release has more, and it hangs together with what is replaced.
     ask(url, "CREATE TABLE later (id int, author_id int REFERENCES auth_user)")
     ask(url, "CREATE VIEW shown AS SELECT title FROM forge_template")
@@ -110,7 +110,7 @@ def test_restore_puts_everything_back(manage, site, copy):
 
 
 def test_restore_while_the_site_is_connected(manage, site, copy):
-    ask(site["DATABASE_URL"], "DELETE FROM forge_template")
+    ask(site["DATABASE_URL"], "TRUNCATE forge_template CASCADE")
     connection = psycopg2.connect(site["DATABASE_URL"])
     connection.autocommit = True
     connection.cursor().execute("SELECT 1")
@@ -145,7 +145,7 @@ def test_migration_that_fails_is_one_sentence(manage, site, copy, tmp_path):
     ask(site["DATABASE_URL"], "DELETE FROM django_migrations WHERE app = 'sessions'")
     file = tmp_path / "old.dump"
     assert manage("backup_database", str(file), **site).returncode == 0
-    ask(site["DATABASE_URL"], "DELETE FROM forge_template")
+    ask(site["DATABASE_URL"], "TRUNCATE forge_template CASCADE")
     result = manage("restore_database", str(file), "--replace", "--yes", "--migrate", **site)
     refused(result, "the (copy was put back, but its migrations failed|database was not replaced): .*already exists.")
     assert others(site) == []
@@ -154,14 +154,14 @@ def test_migration_that_fails_is_one_sentence(manage, site, copy, tmp_path):
 
 
 def test_database_with_tables_is_kept_unless_told(manage, site, copy):
-    ask(site["DATABASE_URL"], "DELETE FROM forge_template")
+    ask(site["DATABASE_URL"], "TRUNCATE forge_template CASCADE")
     result = manage("restore_database", str(copy), "--yes", **site)
     refused(result, r".* has \d+ tables, and nothing was changed: say --replace if what they hold may go.")
     assert titles(site) == []
 
 
 def test_copy_that_ends_early_is_not_put_back(manage, site, copy):
-    ask(site["DATABASE_URL"], "DELETE FROM forge_template")
+    ask(site["DATABASE_URL"], "TRUNCATE forge_template CASCADE")
     copy.write_bytes(copy.read_bytes()[:-20_000])
     refused(manage("restore_database", str(copy), "--replace", "--yes", **site), "pg_restore failed: .*")
     assert titles(site) == []
@@ -169,7 +169,7 @@ def test_copy_that_ends_early_is_not_put_back(manage, site, copy):
 
 def test_copy_that_breaks_on_the_way_changes_nothing(manage, site, copy, monkeypatch, tmp_path):
     """A program that stops in the middle of the data, as a killed one does."""
-    ask(site["DATABASE_URL"], "DELETE FROM forge_template")
+    ask(site["DATABASE_URL"], "TRUNCATE forge_template CASCADE")
     programs = tmp_path / "programs"
     programs.mkdir()
     real = next(
