@@ -109,6 +109,7 @@ def test_a_reader_signs_in_finds_fills_and_copies(browser, password):
     browser.find_element(By.ID, "copy").click()
     wait(browser).until(condition.text_to_be_present_in_element((By.ID, "copied"), "Copied"))
     picture(browser, "prompt")
+    page = browser.current_url
     browser.find_element(By.ID, "generate").click()
     wait(browser).until(condition.text_to_be_present_in_element((By.ID, "prompt"), "Greet Ada in Greek."))
 
@@ -116,7 +117,7 @@ def test_a_reader_signs_in_finds_fills_and_copies(browser, password):
     search = browser.find_element(By.ID, "search")
     search.send_keys(Keys.CONTROL, "v")
     assert search.get_property("value") == "Greet Ada in Greek."
-    browser.back()
+    browser.get(page)
     wait(browser).until(condition.presence_of_element_located((By.ID, "favourite")))
     browser.find_element(By.CSS_SELECTOR, "#favourite button").click()
     browser.get(f"{SITE}/favourites/")
