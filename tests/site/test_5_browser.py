@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 from machine import DOMAINS, HOST, NETWORK, ROOT, Machine, hosts
 from selenium import webdriver
+from selenium.webdriver.chrome.remote_connection import ChromeRemoteConnection
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support import expected_conditions as condition
@@ -69,7 +70,7 @@ def browser(request, driver_url) -> Iterator[webdriver.Remote]:
         metrics = {"width": WIDTHS["phone"], "height": 844, "pixelRatio": 2.0, "mobile": True}
         options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Remote(driver_url, options=options)
+    made = webdriver.Remote(ChromeRemoteConnection(driver_url), options=options)
     try:
         made.name_of_width = request.param
         yield made
@@ -122,5 +123,6 @@ def test_a_reader_signs_in_finds_fills_and_copies(browser, password):
     browser.find_element(By.CSS_SELECTOR, "#favourite button").click()
     browser.get(f"{SITE}/favourites/")
     assert browser.find_element(By.PARTIAL_LINK_TEXT, "Greet somebody").is_displayed()
-    complaints = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    log = browser.execute("getLog", {"type": "browser"})["value"]
+    complaints = [entry["message"] for entry in log if entry["level"] == "SEVERE"]
     assert complaints == []
