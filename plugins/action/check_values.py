@@ -150,6 +150,7 @@ class RoleChecks:
         """One sentence for each fault; what only follows from a fault already told is left out."""
         sentences = [text for name, texts in self.bad.items() if not self._follows_from_bad({name}) for text in texts]
         sentences += [_missing_sentence(inner, name) for inner, name in self._missing.items() if inner not in self.bad]
+        sentences += self._misspelled()
         return sentences + list(self._rule_problems())
 
     def _template_problem(self, name: str, spec: Mapping[str, object], error: Exception) -> list[str]:
@@ -226,6 +227,17 @@ class RoleChecks:
                 word for text in _leaves(raw) if isinstance(text, str) and "{" in text for word in _WORD.findall(text)
             }
         return self._seen_words[name]
+
+    def _misspelled(self) -> Iterator[str]:
+        """A sentence for each variable that is set, that no role has, and that is spelled nearly like one they have."""
+        import difflib
+
+        prefixes = tuple({f"{name.split('_', maxsplit=1)[0]}_" for name in self._specs})
+        unknown = [name for name in self._vars if name.startswith(prefixes) and name not in self._specs]
+        for name in unknown if not self._of_the_host_only else ():
+            near = difflib.get_close_matches(name, self._specs, n=1, cutoff=0.9)
+            if near and near[0] not in self.bad:
+                yield f"{name} is set, but there is no such variable: did you mean {near[0]}?"
 
     def _similar(self, name: str) -> str:
         """A hint at a variable that is set and spelled nearly like ``name``, or an empty string."""

@@ -39,8 +39,8 @@ class ActionModule(batch.ActionModule):
             return {"failed": True, "changed": False, "msg": f"The source cannot be read: {error}"}
 
     def _absolute(self, path: str) -> str:
-        """The path of the source; a relative one starts at the directory of the playbook."""
-        return os.path.normpath(os.path.join(self._loader.get_basedir(), os.path.expanduser(path)))
+        """The path of the source; a relative one starts where the run was started."""
+        return os.path.abspath(os.path.expanduser(path))
 
     def _send_source(self, root: str, exclude: list[str], args: dict, task_vars: dict) -> dict:
         """Make the archive, put it on the host, and have the module unpack it."""

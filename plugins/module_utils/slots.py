@@ -80,8 +80,11 @@ class Site:
         write_json(self.release(release_id, "facts.json"), {**self.facts(release_id), **facts}, 0o640)
 
     def is_complete(self, release_id: str) -> bool:
-        """Whether a release was built to its end and has answered once."""
-        return self.facts(release_id).get("complete") is True
+        """Whether a release was built to its end, has answered once, and still has what it runs with."""
+        needed = ("env", "source", os.path.join("venv", "bin", "python"))
+        return self.facts(release_id).get("complete") is True and all(
+            os.path.exists(self.release(release_id, path)) for path in needed
+        )
 
     def linked(self, slot: str) -> str:
         """Name of the release that a slot's link leads to, whether it exists or not."""
@@ -95,9 +98,9 @@ class Site:
 
     @property
     def live_release(self) -> str:
-        """The release in the live slot, if it exists."""
+        """The release in the live slot, if it is whole."""
         release_id = self.linked(self.live) if self.live else ""
-        return release_id if release_id and os.path.isdir(self.release(release_id)) else ""
+        return release_id if release_id and self.is_complete(release_id) else ""
 
     @staticmethod
     def other(slot: str) -> str:
@@ -150,9 +153,9 @@ class Site:
 
     def still_serves(self) -> str:
         """What goes on serving after a failure, as the end of a sentence."""
-        if self.live_release:
-            return f"release {self.live_release} in slot {self.live} still serves"
-        return "no release serves yet"
+        if self.live and self.is_active(self.live):
+            return f"release {self.linked(self.live)} in slot {self.live} still serves"
+        return "no release serves"
 
     def refuse(self, release_id: str, step: str, reason: str) -> Refusal:
         """The one sentence about a step that failed."""

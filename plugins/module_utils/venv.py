@@ -106,7 +106,7 @@ class Uv:
         try:
             run_tool([interpreter, "-m", "venv", "--clear", self.place], f"Making the virtualenv {self.place}")
         except Refusal as refusal:
-            if "ensurepip" in str(refusal):
+            if run([interpreter, "-c", "import ensurepip"])[0] != 0:
                 raise Refusal(
                     f"{interpreter} cannot make a virtualenv without ensurepip: install the package python3-venv."
                 ) from refusal

@@ -99,7 +99,7 @@ options:
         choices: [directory, git]
         required: true
       path:
-        description: Directory on the controller; a relative one starts at the directory of the playbook.
+        description: Directory on the controller; a relative one starts where the run was started.
         type: str
       exclude:
         description: Further patterns of what does not travel; V(!) in front takes one back.

@@ -9,6 +9,7 @@ returns ``None`` for a good value, or a :class:`Fault`, from which the caller ma
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,7 +27,13 @@ Check = Callable[[object], "Fault | None"]
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)\Z", re.IGNORECASE)
 _LINUX_NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}\Z")
-_SIZE = re.compile(r"[0-9]+[kKmMgG]?\Z")
+_SYSTEM_DIRECTORIES = frozenset(
+    (
+        *("/", "/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp"),
+        *("/usr", "/usr/bin", "/usr/lib", "/usr/local", "/usr/share", "/var", "/var/lib", "/var/log"),
+    )
+)
+_SIZE = re.compile(r"[0-9]{1,9}[kKmMgG]?\Z")
 _SPAN = r"[0-9]+ ?(?:s|sec|m|min|h|hour|hours|d|day|days|w|week|weeks|mo|y)"
 _DURATION = re.compile(rf"(?:-1|[0-9]+|{_SPAN}(?: ?{_SPAN})*)\Z")
 _CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]\Z")
@@ -218,6 +225,8 @@ def absolute_path(value: object) -> Fault | None:
         return Fault("an absolute path", 'begin it with "/"')
     if re.search(r"[\x00-\x1f\x7f]", text):
         return Fault("an absolute path on one line", "take out the control characters")
+    if (os.path.normpath(text) if text != "//" else "/") in _SYSTEM_DIRECTORIES:
+        return Fault("a path of its own", "that directory belongs to the system: name one below it")
     return None
 
 

@@ -111,7 +111,7 @@ def test_admin_users_have_exactly_their_keys(host):
 def test_only_those_with_sudo_become_root(host):
     assert host.check_output("sudo -u operator sudo -n id -u") == "0"
     assert host.run("sudo -u reader sudo -n id -u").rc != 0
-    assert host.file("/etc/sudoers.d/groundwork-admins").mode == 0o440
+    assert host.file("/etc/sudoers.d/groundwork-admins-forge").mode == 0o440
 
 
 def test_security_updates_and_nothing_else_are_installed_by_themselves(host):

@@ -12,7 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import build, git_source, probe
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 from ansible_collections.groundwork.django.plugins.module_utils.proxy import Proxy, wait_for_end
-from ansible_collections.groundwork.django.plugins.module_utils.slots import Site, last_line
+from ansible_collections.groundwork.django.plugins.module_utils.slots import SLOTS, Site, last_line
 from ansible_collections.groundwork.django.plugins.module_utils.venv import Uv, Virtualenv, lock
 
 PROBE_PAUSE = 1.0
@@ -155,7 +155,11 @@ def fetch(module: AnsibleModule, site: Site) -> dict:
     release_id, source = params["id"], params["source"]
     if release_id == site.live_release:
         raise Refusal(f"Release {release_id} of {site.name} is live; it cannot be built again.")
-    for slot in ("blue", "green"):
+    if not os.path.isdir(os.path.join(site.directory, "releases")):
+        raise Refusal(f"{site.directory}/releases is not on the host: apply the whole site once before its code alone.")
+    # The live slot goes on with what it has loaded, although its release is no longer whole.
+    idle = Site.other(site.live) if site.live else ""
+    for slot in [idle] if idle else SLOTS:
         if site.linked(slot) == release_id:
             site.stop(slot)
     if source["type"] == "directory" and not source["digest"].startswith(release_id.partition("-")[0]):
@@ -278,9 +282,11 @@ def give_up(site: Site, slot: str, release_id: str, reason: str) -> None:
 def switch(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     """Send requests to the release. Raises Refusal; the old slot serves on then."""
     release_id = module.params["id"]
-    needed = site.live_release != release_id
-    slot = site.slot_for(release_id) if needed else site.live
-    previous = site.live_release
+    idle = site.slot_for(release_id)
+    # A release that was lost and built again has the id of the live one, and runs in the other slot.
+    needed = site.linked(idle) == release_id and site.is_active(idle)
+    slot = idle if needed else site.live
+    previous = site.linked(site.live) if site.live else ""
     builder = build.Builder(site, release_id)
     builder.publish_static()
     try:

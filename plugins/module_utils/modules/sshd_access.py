@@ -91,6 +91,15 @@ def port_is_closed(port: int) -> bool:
     return not re.search(rf"^### tuple ### (allow|limit)\S* tcp {port} ", read_text(UFW_RULES), re.MULTILINE)
 
 
+def taken_by(port: int) -> str:
+    """The program that listens on a port and is not sshd, nor systemd for it; empty where there is none."""
+    _code, output, _errors = run(
+        ["ss", "--no-header", "--listening", "--tcp", "--numeric", "--processes", f"sport = :{port}"]
+    )
+    found = re.findall(r'\(\("([^"]+)"', output)
+    return next((name for name in found if not name.startswith(("sshd", "systemd"))), "")
+
+
 def carry_out(module: AnsibleModule) -> None:
     """Do the work of the module and end by its exit_json or fail_json."""
     params = module.params
@@ -100,6 +109,12 @@ def carry_out(module: AnsibleModule) -> None:
     before, after = config, config if has_first_include(config) else f"{INCLUDE}\n{config}"
     closed = port_is_closed(params["port"])
     try:
+        other = taken_by(params["port"])
+        if other:
+            raise Refusal(
+                f"The port {params['port']} that sshd is to listen on is taken by {other}: choose another one for "
+                "sshd_port, or stop that program first."
+            )
         login = ssh_login()
         if login:
             sentence = lock_out(login.user, params["passwords"], params["root_login"], params["allowed_users"], has_key)

@@ -69,6 +69,13 @@ def test_misspelled_variable_is_pointed_at(problems):
     assert sentence.endswith("; thing_domian is set, did you mean that.")
 
 
+def test_variable_that_no_role_has_is_told_when_it_is_nearly_one(problems):
+    assert problems(thing_worker=3) == [
+        "thing_worker is set, but there is no such variable: did you mean thing_workers?"
+    ]
+    assert problems(thing_of_my_own=3) == []
+
+
 def test_undefined_variable_behind_a_value_is_named(problems):
     assert problems(thing_password="{{ vault_thing }}") == [
         "thing_password needs vault_thing, which is not defined: put it into the vault.yml of the environment, "

@@ -33,8 +33,13 @@ def release(site: Site, name: str, when: int = 0, **static: str) -> str:
     (path / "static").mkdir(parents=True)
     for file, text in static.items():
         (path / "static" / file).write_text(text, encoding="utf-8")
+    (path / "source").mkdir()
+    (path / "env").touch()
     (path / "venv").symlink_to(f"../../venvs/of-{name}")
-    Path(site.directory, "venvs", f"of-{name}").mkdir()
+    python = Path(site.directory, "venvs", f"of-{name}", "bin", "python")
+    python.parent.mkdir(parents=True)
+    python.touch()
+    site.note(name, complete=True)
     Path(site.log(name)).write_text("log", encoding="utf-8")
     os.utime(path, (1000 + when, 1000 + when))
     return name
@@ -47,6 +52,15 @@ def test_first_release_goes_into_blue(site):
 def test_release_that_was_begun_before_anything_was_live_keeps_its_slot(site):
     site.put_into("green", release(site, "a"))
     assert site.slot_for("a") == "green"
+
+
+@pytest.mark.parametrize("lost", ["env", "source", "venv", "facts.json"])
+def test_a_live_release_that_is_not_whole_counts_as_none(site, lost):
+    site.put_into("blue", release(site, "a"))
+    site.make_live("blue")
+    path = Path(site.release("a", lost))
+    path.rename(path.with_name("elsewhere"))
+    assert (site.live, site.live_release, site.slot_for("a")) == ("blue", "", "green")
 
 
 def test_next_release_goes_into_the_slot_that_is_not_live(site):
@@ -67,6 +81,7 @@ def test_live_release_that_is_gone_counts_as_none(site):
 
 def test_release_is_complete_only_when_it_says_so(site):
     release(site, "a")
+    site.note("a", complete=False)
     assert not site.is_complete("a")
     site.note("a", complete=False)
     assert not site.is_complete("a")

@@ -22,6 +22,20 @@ def test_the_include_comes_first(text, first):
 
 
 @pytest.mark.parametrize(
+    ("listing", "name"),
+    [
+        ("", ""),
+        ('LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\n', ""),
+        ('LISTEN 0 4096 *:22 *:* users:(("sshd",pid=9,fd=3),("systemd",pid=1,fd=51))\n', ""),
+        ('LISTEN 0 511 0.0.0.0:443 0.0.0.0:* users:(("nginx",pid=7,fd=6),("nginx",pid=6,fd=6))\n', "nginx"),
+    ],
+)
+def test_a_port_that_somebody_else_has_is_noticed(monkeypatch, listing, name):
+    monkeypatch.setattr(sshd_access, "run", lambda _command: (0, listing, ""))
+    assert sshd_access.taken_by(443) == name
+
+
+@pytest.mark.parametrize(
     ("user", "passwords", "root_login", "allowed", "keyed", "named"),
     [
         ("root", False, "prohibit-password", [], True, None),

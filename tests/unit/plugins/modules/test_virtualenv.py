@@ -234,10 +234,14 @@ def test_uv_is_installed_from_its_hashes_once(tmp_path, monkeypatch):
 
 
 def test_missing_ensurepip_is_explained(tmp_path, monkeypatch):
-    def run(*_arguments):
-        raise Refusal("failed: ensurepip is not available")
+    def run_tool(*_arguments):
+        raise Refusal("failed")
 
-    monkeypatch.setattr(venv, "run_tool", run)
+    monkeypatch.setattr(venv, "run_tool", run_tool)
+    monkeypatch.setattr(venv, "run", lambda _command: (0, "", ""))
+    with pytest.raises(Refusal, match=r"^failed$"):
+        venv.Uv(str(tmp_path / "uv"), "/cache").ensure("uv==1\n")
+    monkeypatch.setattr(venv, "run", lambda _command: (1, "", "No module named 'ensurepip'"))
     with pytest.raises(Refusal, match="install the package python3-venv"):
         venv.Uv(str(tmp_path / "uv"), "/cache").ensure("uv==1\n")
 
