@@ -43,6 +43,18 @@ def test_a_change_to_one_changes_nothing_of_the_other(converged):
     assert run.changes == [], run.output
 
 
+def test_each_site_keeps_its_admins(converged):
+    key = (converged.folder / "key.pub").read_text(encoding="utf-8").strip()
+    for site, name in (("forge", "ada"), ("annex", "bob")):
+        converged.inventory(site, base_admin_users=[{"name": name, "ssh_keys": [key]}])
+        converged.play(site)
+    for site in ("forge", "annex"):
+        run = converged.play(site)
+        assert run.changes == [], f"{site}: {run.output}"
+    for name in ("ada", "bob"):
+        assert converged.shell(f"su {name} -c 'sudo -n id -u'").strip() == "0"
+
+
 def test_a_domain_of_the_other_site_is_refused(converged):
     converged.inventory("annex", groundwork_site_domains=["annex.site.test", "forge.site.test"])
     run = converged.play("annex", "--tags", "validate", ok=False)
