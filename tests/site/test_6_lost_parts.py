@@ -7,7 +7,7 @@ import pytest
 LOSSES = {
     "the live release": "rm -rf $(readlink -f /srv/forge/live)",
     "every release": "rm -rf /srv/forge/releases/*",
-    "the virtualenvs, noticed at a restart": "rm -rf /srv/forge/venvs/*; systemctl restart forge@blue forge@green || true",
+    "the virtualenvs": "rm -rf /srv/forge/venvs/*; systemctl restart forge@blue forge@green || true",
     "the environment of the live release": "rm $(readlink -f /srv/forge/live)/env",
 }
 
