@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 from machine import DOMAINS, HOST, NETWORK, ROOT, Machine, hosts
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.remote_connection import ChromeRemoteConnection
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -23,14 +24,15 @@ BROWSER = "groundwork-site-browser"
 PICTURES = ROOT / ".cache" / "test" / "browser"
 SITE = f"https://{DOMAINS['forge']}"
 WIDTHS = {"desktop": 1280, "phone": 390}
-USER = "reader"
 
 MAKE_USER = f"""
 from django.contrib.auth import get_user_model
 from forge.models import Template
-user, _made = get_user_model().objects.get_or_create(username="{USER}")
-user.set_password("{{password}}")
-user.save()
+for width in {sorted(WIDTHS)}:
+    user, _made = get_user_model().objects.get_or_create(username=f"reader-{{{{width}}}}")
+    user.set_password("{{password}}")
+    user.save()
+
 Template.objects.update_or_create(slug="greet-somebody", defaults={{{{
     "title": "Greet somebody", "agent_role": "Host", "workflow_phase": "discover",
     "body": "Greet {{{{{{{{ name }}}}}}}} in {{{{{{{{ language }}}}}}}}.",
@@ -40,7 +42,7 @@ Template.objects.update_or_create(slug="greet-somebody", defaults={{{{
 
 @pytest.fixture(scope="module")
 def password(converged: Machine) -> str:
-    """The password of a user that was made for these tests, on the host."""
+    """The password of the users that are made for these tests on the host, one for each width."""
     made = secrets.token_urlsafe(24)
     hosts.docker("exec", "-i", HOST, "forge-manage", "shell", "--verbosity", "0", stdin=MAKE_USER.format(password=made))
     return made
@@ -85,14 +87,15 @@ def picture(browser, name: str) -> None:
 
 
 def wait(browser) -> WebDriverWait:
-    return WebDriverWait(browser, 20)
+    # Between two pages the driver finds elements of neither.
+    return WebDriverWait(browser, 20, ignored_exceptions=[WebDriverException])
 
 
 def test_a_reader_signs_in_finds_fills_and_copies(browser, password):
     browser.get(f"{SITE}/")
     picture(browser, "list")
     browser.find_element(By.LINK_TEXT, "Sign in").click()
-    browser.find_element(By.NAME, "username").send_keys(USER)
+    browser.find_element(By.NAME, "username").send_keys(f"reader-{browser.name_of_width}")
     browser.find_element(By.NAME, "password").send_keys(password)
     picture(browser, "login")
     browser.find_element(By.CSS_SELECTOR, "main form button").click()
@@ -112,6 +115,7 @@ def test_a_reader_signs_in_finds_fills_and_copies(browser, password):
     picture(browser, "prompt")
     page = browser.current_url
     browser.find_element(By.ID, "generate").click()
+    wait(browser).until(condition.url_contains("#prompt-heading"))
     wait(browser).until(condition.text_to_be_present_in_element((By.ID, "prompt"), "Greet Ada in Greek."))
 
     browser.get(f"{SITE}/")
