@@ -125,6 +125,8 @@ def test_a_reader_signs_in_finds_fills_and_copies(browser, password):
     browser.get(page)
     wait(browser).until(condition.presence_of_element_located((By.ID, "favourite")))
     browser.find_element(By.CSS_SELECTOR, "#favourite button").click()
+    kept = (By.CSS_SELECTOR, "#favourite button[value=false]")
+    wait(browser).until(condition.presence_of_element_located(kept))
     browser.get(f"{SITE}/favourites/")
     assert browser.find_element(By.PARTIAL_LINK_TEXT, "Greet somebody").is_displayed()
     log = browser.execute("getLog", {"type": "browser"})["value"]
