@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         own = self._task.action.removeprefix(COLLECTION)
         if own != "batch":
-            return self._send_one(own, self._completed(own, self._task.args, task_vars), task_vars)
+            return self._run_one(own, self._completed(own, self._task.args, task_vars), task_vars)
         tasks = []
         for name, module, options in self._tasks():
             try:
@@ -84,7 +84,7 @@ class ActionModule(ActionBase):
             del result["diff"]
         return result
 
-    def _send_one(self, module: str, options: dict, task_vars: dict) -> dict:
+    def _run_one(self, module: str, options: dict, task_vars: dict) -> dict:
         """Have the host carry out one task, and return what its module returns."""
         result = self._send([{"name": "", "module": module, "options": options}], task_vars)
         own = (result.pop("results", None) or [{}])[0]

@@ -16,9 +16,7 @@ class ActionModule(batch.ActionModule):
     TRANSFERS_FILES = True
     _supports_check_mode = True
 
-    def run(self, tmp=None, task_vars=None):
-        task_vars = task_vars or {}
-        args = self._completed("release", self._task.args, task_vars)
+    def _run_one(self, module: str, args: dict, task_vars: dict) -> dict:
         if args.get("step") == "install":
             args["uv_requirements"] = batch.UV_REQUIREMENTS.read_text(encoding="utf-8")
         source = dict(args.get("source") or {})
@@ -26,15 +24,15 @@ class ActionModule(batch.ActionModule):
             args["ssh_key"] = source.pop("ssh_key", None) or ""
             args["source"] = source
         if source.get("type") != "directory" or args.get("step") not in ("inspect", "fetch"):
-            return self._send_one("release", args, task_vars)
+            return super()._run_one(module, args, task_vars)
         root = self._absolute(str(source.get("path") or ""))
         exclude = [str(pattern) for pattern in source.get("exclude") or []]
         try:
             digest = source_tree.digest(root, exclude)
             args["source"] = {**source, "path": root, "digest": digest}
             if args["step"] == "inspect":
-                return self._send_one("release", args, task_vars)
-            return self._send_source(root, exclude, args, task_vars)
+                return super()._run_one(module, args, task_vars)
+            return self._send_source(module, root, exclude, args, task_vars)
         except (source_tree.SourceError, OSError) as error:
             return {"failed": True, "changed": False, "msg": f"The source cannot be read: {error}"}
 
@@ -42,7 +40,7 @@ class ActionModule(batch.ActionModule):
         """The path of the source; a relative one starts where the run was started."""
         return os.path.abspath(os.path.expanduser(path))
 
-    def _send_source(self, root: str, exclude: list[str], args: dict, task_vars: dict) -> dict:
+    def _send_source(self, module: str, root: str, exclude: list[str], args: dict, task_vars: dict) -> dict:
         """Make the archive, put it on the host, and have the module unpack it."""
         with tempfile.TemporaryDirectory(prefix="groundwork-") as folder:
             local = os.path.join(folder, "source.tar.gz")
@@ -53,6 +51,6 @@ class ActionModule(batch.ActionModule):
                     local, self._connection._shell.join_path(remote_folder, "source.tar.gz")
                 )
                 self._fixup_perms2((remote_folder, args["archive"]))
-                return self._send_one("release", args, task_vars)
+                return super()._run_one(module, args, task_vars)
             finally:
                 self._remove_tmp_path(remote_folder)
