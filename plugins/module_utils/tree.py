@@ -15,7 +15,7 @@ import stat
 import tempfile
 
 from ansible_collections.groundwork.django.plugins.module_utils import files as fs
-from ansible_collections.groundwork.django.plugins.module_utils.commands import MISSING, run
+from ansible_collections.groundwork.django.plugins.module_utils.commands import SYSTEM_PATH, run
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 
 MANIFESTS = "/var/lib/groundwork/manifests"
@@ -143,11 +143,13 @@ def _validate(change: Change, check: bool, warnings: list[str]) -> None:
     """Run the validator of one staged file. Raises Refusal with one sentence and what the validator said."""
     template = change.item["validate"]
     command = [word.replace("%s", change.staged) for word in shlex.split(template)]
-    code, output, errors = run(command)
-    if code == MISSING:
+    if shutil.which(command[0], path=SYSTEM_PATH) is None:
         if check:
             return
-        raise Refusal(f"{change.path} cannot be checked by `{template}`: {errors.strip()}; nothing was changed.")
+        raise Refusal(
+            f"{change.path} cannot be checked by `{template}`: {command[0]} is not installed; nothing was changed."
+        )
+    code, output, errors = run(command)
     if code == 0:
         return
     said = errors.strip() or output.strip()
