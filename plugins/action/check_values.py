@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ansible.errors import AnsibleError
@@ -150,7 +150,8 @@ class RoleChecks:
         """One sentence for each fault; what only follows from a fault already told is left out."""
         sentences = [text for name, texts in self.bad.items() if not self._follows_from_bad({name}) for text in texts]
         sentences += [_missing_sentence(inner, name) for inner, name in self._missing.items() if inner not in self.bad]
-        sentences += self._misspelled()
+        if not self._of_the_host_only:
+            sentences += self._misspelled()
         return sentences + list(self._rule_problems())
 
     def _template_problem(self, name: str, spec: Mapping[str, object], error: Exception) -> list[str]:
@@ -228,25 +229,32 @@ class RoleChecks:
             }
         return self._seen_words[name]
 
-    def _misspelled(self) -> Iterator[str]:
-        """A sentence for each variable that is set, that no role has, and that is spelled nearly like one they have."""
+    def _near(self, name: str, known: Iterable[str], cutoff: float) -> str:
+        """The one of ``known`` that is spelled nearly like ``name``, or an empty string."""
         import difflib
 
-        prefixes = tuple({f"{name.split('_', maxsplit=1)[0]}_" for name in self._specs})
-        unknown = [name for name in self._vars if name.startswith(prefixes) and name not in self._specs]
-        for name in unknown if not self._of_the_host_only else ():
-            near = difflib.get_close_matches(name, self._specs, n=1, cutoff=0.9)
-            if near and near[0] not in self.bad:
-                yield f"{name} is set, but there is no such variable: did you mean {near[0]}?"
+        return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), "")
+
+    def _unknown(self, prefixes: tuple[str, ...]) -> list[str]:
+        """The variables that begin like those of the roles, and that no role has."""
+        return [name for name in self._vars if name.startswith(prefixes) and name not in self._specs]
+
+    def _misspelled(self) -> Iterator[str]:
+        """A sentence for each variable that is set, that no role has, and that is spelled nearly like one they have."""
+        for name in self._unknown(tuple({_prefix(known) for known in self._specs})):
+            near = self._near(name, self._specs, 0.9)
+            if near and near not in self.bad:
+                yield f"{name} is set, but there is no such variable: did you mean {near}?"
 
     def _similar(self, name: str) -> str:
         """A hint at a variable that is set and spelled nearly like ``name``, or an empty string."""
-        import difflib
+        near = self._near(name, self._unknown((_prefix(name),)), 0.85)
+        return f"; {near} is set, did you mean that" if near else ""
 
-        prefix = name.split("_", maxsplit=1)[0] + "_"
-        known = [key for key in self._vars if key.startswith(prefix) and key not in self._specs]
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
-        return f"; {near[0]} is set, did you mean that" if near else ""
+
+def _prefix(name: str) -> str:
+    """The first word of a variable's name, which says whose it is."""
+    return name.split("_", maxsplit=1)[0] + "_"
 
 
 def _leaves(raw: object) -> Iterator[object]:

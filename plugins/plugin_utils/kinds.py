@@ -225,7 +225,7 @@ def absolute_path(value: object) -> Fault | None:
         return Fault("an absolute path", 'begin it with "/"')
     if re.search(r"[\x00-\x1f\x7f]", text):
         return Fault("an absolute path on one line", "take out the control characters")
-    if (os.path.normpath(text) if text != "//" else "/") in _SYSTEM_DIRECTORIES:
+    if os.path.normpath(f"/{text.lstrip('/')}") in _SYSTEM_DIRECTORIES:
         return Fault("a path of its own", "that directory belongs to the system: name one below it")
     return None
 

@@ -29,6 +29,7 @@ GOOD = {
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 ELSEWHERE = {"groundwork_database_host": "db.example.org", "postgres_client_networks": ["192.0.2.0/24"]}
 REDIS = {"groundwork_redis_enabled": True, "groundwork_redis_password": "twenty characters and more"}
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2vN7NO1u7c5Gk6hQm0m0m0m0m0m0m0m0m0m0m0m0m0 ada@laptop"
 #: what may run under `--tags validate`: nothing that could change a host
 HARMLESS = re.compile(
     r"check the values|gather the facts|gathering facts|check that the host suits|validating arguments", re.I
@@ -204,6 +205,57 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             'groundwork_tls_mode is "none", which is not one of its choices: write one of acme, provided, '
             "selfsigned, external.",
             id="unknown choice",
+        ),
+        pytest.param(
+            {"groundwork_ssh_port": 443},
+            "sshd_port is 443, where the site itself is served: choose another port.",
+            id="port of the site for ssh",
+        ),
+        pytest.param(
+            {"base_admin_users": [{"name": "forge", "ssh_keys": [KEY]}]},
+            "base_admin_users names root, www-data, postgres or forge, the user that the site runs as: whoever broke "
+            "into that service would be root. Give people users of their own.",
+            id="admin who is the site",
+        ),
+        pytest.param(
+            {"base_admin_users": [{"name": "ada", "ssh_keys": ["ssh-ed25519 AAAA"]}]},
+            "base_admin_users has an ssh key that is none: write the whole line of a .pub file, like "
+            '"ssh-ed25519 AAAAC3Nz... you@laptop".',
+            id="half an ssh key",
+        ),
+        pytest.param(
+            {"base_owner": "a.b"},
+            'base_owner is "a.b", which cannot end the name of a file that sudo reads; use letters, digits, '
+            "underscores and hyphens.",
+            id="owner that sudo would not read",
+        ),
+        pytest.param(
+            {"gunicorn_app_source": {"type": "directory", "path": "/nowhere/at/all"}},
+            'gunicorn_app_source.path is "/nowhere/at/all", which is no directory of this machine: write an absolute '
+            "path, or one that starts where you run ansible-playbook.",
+            id="source that is not there",
+        ),
+        pytest.param(
+            {"gunicorn_app_environment": {"MAIL-HOST": "mail.example.org"}},
+            "MAIL-HOST in gunicorn_app_environment or gunicorn_app_secrets cannot be the name of a variable: use "
+            "letters, digits and underscores.",
+            id="bad name in the environment",
+        ),
+        pytest.param(
+            {"gunicorn_app_environment": {"MAIL_HOST": None}},
+            'MAIL_HOST in gunicorn_app_environment is null: give it a value, "" for an empty one, or remove the line.',
+            id="null in the environment",
+        ),
+        pytest.param(
+            {"nginx_client_max_body_siz": "10m"},
+            "nginx_client_max_body_siz is set, but there is no such variable: did you mean nginx_client_max_body_size?",
+            id="misspelled variable",
+        ),
+        pytest.param(
+            {"groundwork_site_directory": "/etc"},
+            'groundwork_site_directory is "/etc", which is not a path of its own: that directory belongs to the '
+            "system: name one below it.",
+            id="directory of the system",
         ),
     ],
 )

@@ -38,11 +38,11 @@ def problems(tmp_path):
     spec = {"argument_specs": {"main": {"options": OPTIONS}}}
     (tmp_path / "meta" / "argument_specs.yml").write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
 
-    def check(rules=(), **values):
+    def check(rules=(), of_the_host_only=False, **values):
         defaults = {name: option["default"] for name, option in OPTIONS.items() if "default" in option}
         variables = trusted({**defaults, "thing_domain": "a.test", "__thing_rules": list(rules), **values})
         variables = {name: value for name, value in variables.items() if value is not ...}
-        checks = RoleChecks(Templar(variables=variables), variables)
+        checks = RoleChecks(Templar(variables=variables), variables, of_the_host_only)
         checks.add("thing", tmp_path)
         checks.work_out()
         return checks.problems()
@@ -97,6 +97,14 @@ def test_value_that_needs_facts_waits_for_them(problems):
     facts = {"distribution": "Debian"}
     (sentence,) = problems(thing_workers="{{ ansible_facts['processor_vcpus'] * 2 }}", ansible_facts=facts)
     assert sentence.startswith("thing_workers cannot be worked out from its template")
+
+
+def test_second_check_is_about_what_follows_from_the_host(problems):
+    facts = {"processor_vcpus": "many"}
+    told_before = {"thing_domain": "https://a.test", "thing_worker": 3, "ansible_facts": facts}
+    assert problems(of_the_host_only=True, **told_before) == []
+    (sentence,) = problems(of_the_host_only=True, thing_workers="{{ ansible_facts.processor_vcpus }}", **told_before)
+    assert sentence.startswith('thing_workers is "many"')
 
 
 def test_rule_that_does_not_hold_is_told_in_its_words(problems):

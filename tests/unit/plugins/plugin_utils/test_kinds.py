@@ -115,7 +115,7 @@ BAD = {
         "5..2:00",
         "*:0/0",
     ],
-    kinds.absolute_path: ["srv", "./srv", "~/srv", "/srv\n"],
+    kinds.absolute_path: ["srv", "./srv", "~/srv", "/srv\n", "/", "//", "/etc/", "//etc", "/var/../usr"],
     kinds.linux_name: ["Forge", "1forge", "forge user", "a" * 32, "-forge", "forge:"],
     kinds.package: ["nginx curl", "--allow-downgrades", "", 5],
 }
