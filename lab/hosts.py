@@ -118,7 +118,7 @@ def wait_until_started(host: str, acme: str | None = None) -> None:
 
 def let_in(host: str, public_key: str) -> str:
     """Put a key on a host for root, as a provider does, and return the host's line for a known_hosts file."""
-    install = "umask 077; mkdir -p /root/.ssh; cat >/root/.ssh/authorized_keys"
+    install = "umask 077; mkdir -p ~root/.ssh; cat >~root/.ssh/authorized_keys"
     docker("exec", "--interactive", host, "sh", "-c", install, stdin=public_key)
     return f"{host} {docker('exec', host, 'cat', '/etc/ssh/ssh_host_ed25519_key.pub')}"
 

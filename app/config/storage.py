@@ -1,5 +1,6 @@
 """Where uploads go: MEDIA_ROOT, or a bucket when one is named."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -15,13 +16,11 @@ def media() -> dict[str, Any]:
     bucket = env.text("S3_BUCKET", "")
     if not bucket:
         return {"BACKEND": "django.core.files.storage.FileSystemStorage"}
-    try:
-        import boto3  # noqa: F401
-        import storages  # noqa: F401
-    except ImportError as error:
-        raise ImproperlyConfigured(
-            f"S3_BUCKET is {bucket!r}, but the package {error.name} is missing: install requirements-s3.txt."
-        ) from None
+    for package in ("boto3", "storages"):
+        if find_spec(package) is None:
+            raise ImproperlyConfigured(
+                f"S3_BUCKET is {bucket!r}, but the package {package} is missing: install requirements-s3.txt."
+            )
     key, secret = env.secret("S3_ACCESS_KEY_ID", ""), env.secret("S3_SECRET_ACCESS_KEY", "")
     if bool(key) != bool(secret):
         raise ImproperlyConfigured(

@@ -1,4 +1,3 @@
-import os
 import re
 import subprocess
 import sys
@@ -74,18 +73,18 @@ def test_counts_of_all_workers_add_up_and_survive_a_worker(ready_production, tmp
     (directory / "counter_1.db").write_bytes(b"of an earlier start")
     configuration = tmp_path / "gunicorn.conf.py"
     configuration.write_text(f"workers = 2\nmax_requests = 5\n{HOOKS}")
-    path = str(tmp_path / "gunicorn.sock")
-    command = ["-m", "gunicorn", "--config", str(configuration), "--bind", f"unix:{path}", "config.wsgi"]
+    sock = tmp_path / "gunicorn.sock"
+    command = ["-m", "gunicorn", "--config", str(configuration), "--bind", f"unix:{sock}", "config.wsgi"]
     environment = {**inherited(), **ready_production, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen([sys.executable, *command], cwd=APP, env=environment, stdout=log, stderr=log)
     try:
-        wait_until(lambda: os.path.exists(path) and "ok" in ask(path, "/livez"))  # noqa: PTH110
+        wait_until(lambda: sock.exists() and "ok" in ask(str(sock), "/livez"))
         for _ in range(30):
-            page = ask(path, "/", **{"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"})
+            page = ask(str(sock), "/", **{"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"})
             assert "Sign in" in page
-        wait_until(lambda: total(ask(path, "/metrics")) == 30)
-        text = ask(path, "/metrics")
+        wait_until(lambda: total(ask(str(sock), "/metrics")) == 30)
+        text = ask(str(sock), "/metrics")
         assert "django_db_" in text
         assert "django_migrations" not in text
         assert not (directory / "counter_1.db").exists()

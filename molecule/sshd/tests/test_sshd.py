@@ -91,7 +91,7 @@ def access(host, address, tmp_path):
     """Function that runs the module over a real SSH login, with a key made for it, and returns what it said."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
     public = (tmp_path / "key.pub").read_text().strip()
-    host.check_output("mkdir -p -m 0700 /root/.ssh && echo %s >> /root/.ssh/authorized_keys", public)
+    host.check_output("mkdir -p -m 0700 ~root/.ssh && echo %s >> ~root/.ssh/authorized_keys", public)
     command = ["ansible", "all", "-i", f"{address},", "-u", "root", "--private-key", tmp_path / "key"]
     command += ["--ssh-common-args", "-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"]
 
@@ -108,7 +108,7 @@ def access(host, address, tmp_path):
     # The first run opens the connection that the others use.
     assert "SUCCESS" in run("passwords=false root_login=prohibit-password port=22")
     yield run
-    host.check_output("sed -i %s /root/.ssh/authorized_keys", f"\\|{public.split()[1]}|d")
+    host.check_output("sed -i %s ~root/.ssh/authorized_keys", f"\\|{public.split()[1]}|d")
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def test_who_runs_it_is_not_locked_out(access, arguments, named):
 
 
 def test_passwords_stay_as_long_as_there_is_no_key(host, access):
-    host.check_output("mv /root/.ssh/authorized_keys /root/.ssh/kept")
+    host.check_output("mv ~root/.ssh/authorized_keys ~root/.ssh/kept")
     said = access("passwords=false root_login=yes port=22")
-    host.check_output("mv /root/.ssh/kept /root/.ssh/authorized_keys")
+    host.check_output("mv ~root/.ssh/kept ~root/.ssh/authorized_keys")
     assert "has no key on the host" in said
 
 
