@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -60,6 +61,8 @@ class Task(AnsibleModule):
             "_ansible_remote_tmp": batch._remote_tmp,
             "_ansible_tmpdir": batch._tmpdir,
         }
+        # A module that has placed something says here how it is put back.
+        self.put_back: Callable[[], None] | None = None
         super().__init__(argument_spec=work.ARGUMENTS, supports_check_mode=True, **vars(work).get("CONSTRAINTS", {}))
 
     def _load_params(self) -> None:
@@ -80,15 +83,29 @@ class Task(AnsibleModule):
 def carry_out(batch: AnsibleModule, tasks: list[dict]) -> list[dict]:
     """Carry out tasks one after another, up to the first that fails, and return their results.
 
+    Where one finds that what is on disk cannot be used, what the tasks before it have placed is put back.
     tasks: for each one `name` (a sentence), `module` (one of MODULES) and `options`.
     """
-    results = []
+    results, done = [], []
     for task in tasks:
         try:
             work = import_module(f"{MODULES}.{task['module']}")
-            work.carry_out(Task(batch, work, task["options"]))
+            done.append(Task(batch, work, task["options"]))
+            work.carry_out(done[-1])
         except Ended as end:
             results.append({"name": task["name"], **end.result})
         if results[-1].get("failed"):
+            if results[-1].get("unusable"):
+                put_back(done, results)
             break
     return results
+
+
+def put_back(done: list[Task], results: list[dict]) -> None:
+    """Undo what the tasks of a batch have placed, the last one first, and have the one that failed say so."""
+    undone = [(task, result) for task, result in zip(done, results, strict=True) if task.put_back and result["changed"]]
+    for task, result in reversed(undone):
+        task.put_back()
+        result["changed"] = False
+    if undone:
+        results[-1]["msg"] += "\nWhat was placed before it has been put back."

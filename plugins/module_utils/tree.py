@@ -49,6 +49,41 @@ class Change:
         return f"{self.item['owner']}:{self.item['group']} {self.mode:04o}"
 
 
+class Placed:
+    """What was on the host before a plan was carried out, so that it can be put back."""
+
+    def __init__(self) -> None:
+        self._files: list[tuple[str, os.stat_result | None, bytes]] = []
+        self.made: list[str] = []
+
+    def keep(self, path: str) -> None:
+        """Remember a file, or that there is none."""
+        before = fs.lstat(path)
+        content = b""
+        if before is not None:
+            with open(path, "rb") as stream:
+                content = stream.read()
+        self._files.append((path, before, content))
+
+    def put_back(self) -> None:
+        """Bring all files back to what they were, and remove the directories that were made for them."""
+        for path, before, content in reversed(self._files):
+            if before is None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                continue
+            stage = fs.make_stage(os.path.dirname(path))
+            try:
+                staged = os.path.join(stage, os.path.basename(path))
+                fs.write_new(staged, content, before.st_uid, before.st_gid, stat.S_IMODE(before.st_mode))
+                fs.replace(staged, path)
+            finally:
+                shutil.rmtree(stage, ignore_errors=True)
+        for path in reversed(self.made):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+
+
 def _owner(item: dict, check: bool) -> tuple[int | None, int | None, int]:
     """Numbers of owner and group (None where they do not exist yet, in check mode only) and the mode."""
     uid, gid = fs.user_id(item["owner"]), fs.group_id(item["group"])
@@ -216,11 +251,11 @@ def _manifest_path(name: str) -> str:
     return os.path.join(MANIFESTS, f"{name}.json")
 
 
-def place(plan: dict, check: bool = False, diff: bool = False) -> dict:
+def place(plan: dict, check: bool = False, diff: bool = False, placed: Placed | None = None) -> dict:
     """Bring about what a plan says.
 
     plan: files, directories, directory_mode, assemble and manifest, as the action plugin makes it.
-    check: only say what would change. diff: also say how.
+    check: only say what would change. diff: also say how. placed: gets to know what was there before.
     Returns changed, changed_paths, removed_paths, warnings and, on request, diff. Raises Refusal.
     """
     directory_changes = [c for c in (_look_at_directory(item, check) for item in plan["directories"]) if c]
@@ -249,23 +284,26 @@ def place(plan: dict, check: bool = False, diff: bool = False) -> dict:
 
     handlers = {number: signal.signal(number, _killed) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     stages: dict[str, str] = {}
-    made: list[str] = []
+    placed = placed or Placed()
     done = False
     try:
         for directory in {os.path.dirname(path) for path in [*rendered, *(item["path"] for item in assembled)]}:
             fs.remove_stale_stages(directory)
         mode = fs.parse_mode(plan["directory_mode"])
         for change in directory_changes:
-            _make_directory(os.path.dirname(change.path), mode, made)
+            _make_directory(os.path.dirname(change.path), mode, placed.made)
             if change.before is None and not os.path.isdir(change.path):
-                _make_directory(change.path, 0o700, made)
+                _make_directory(change.path, 0o700, placed.made)
         for change in file_changes:
             if change.content is not None:
-                _make_directory(os.path.dirname(change.path), mode, made)
+                _make_directory(os.path.dirname(change.path), mode, placed.made)
         _stage(file_changes, stages, None)
         for change in file_changes:
             if change.staged and change.item["validate"]:
                 _validate(change, False, warnings)
+        manifest = [_manifest_path(name)] if name and final != recorded else []
+        for path in [*manifest, *(change.path for change in file_changes), *removals]:
+            placed.keep(path)
         if name and final - recorded:
             fs.write_json(_manifest_path(name), {"paths": sorted(recorded | final)}, 0o644)
         done = True
@@ -279,7 +317,7 @@ def place(plan: dict, check: bool = False, diff: bool = False) -> dict:
         # Placed first, removed last: a file that tells of the others is there as long as one of them is.
         for path in reversed(removals):
             os.unlink(path)
-        touched = set(stages) | {os.path.dirname(path) for path in [*removals, *made]}
+        touched = set(stages) | {os.path.dirname(path) for path in [*removals, *placed.made]}
         for directory in touched:
             if os.path.isdir(directory):
                 fs.sync_directory(directory)
@@ -289,7 +327,7 @@ def place(plan: dict, check: bool = False, diff: bool = False) -> dict:
         for stage in stages.values():
             shutil.rmtree(stage, ignore_errors=True)
         if not done:
-            for path in reversed(made):
+            for path in reversed(placed.made):
                 with contextlib.suppress(OSError):
                     os.rmdir(path)
         for number, handler in handlers.items():

@@ -11,6 +11,9 @@ description:
   - Takes tasks as a play has them and carries them out one after another in one process of the host. Most of what a
     task costs is the way to the host and Python starting there; a batch pays it once.
   - The first task that fails ends the batch, and its name stands before its message.
+  - Where M(groundwork.django.service) finds, by the validator of a unit, that what is on disk cannot be used, the files
+    that M(groundwork.django.template_tree) placed in the same batch are put back, so that the host can be started anew
+    with what it has run with so far.
   - Knows the modules of this collection that work on the host and need nothing of the controller but rendered
     templates. C(release) and C(virtualenv), which take many seconds each, stay tasks of their own.
   - Every module of this collection that a batch can hold is carried out by way of it, also where it stands alone, so

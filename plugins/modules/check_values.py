@@ -21,8 +21,8 @@ description:
   - It runs on the controller, makes no connection, and never shows the value of a secret, that is one whose name ends
     with C(_password), C(_secret), C(_token) or C(_key), which ansible-vault encrypted, or which is made of such a one.
   - A value that needs facts of the host waits for a check after they are gathered.
-  - A play that checks all roles itself, before and after it gathers facts, sets C(groundwork_values_checked), and the
-    roles leave their own check out.
+  - A play that checks all roles itself, before and after it gathers facts, goes on with C(tasks_from=apply) of each
+    role, which leaves the role's own check out.
   - Text in place of a list, a mapping or a boolean is refused, though Ansible's own check would convert it, because
     roles use the value as it was written.
 options:

@@ -9,10 +9,10 @@ short_description: Gather the few facts that the roles use
 version_added: "0.1.0"
 description:
   - Distribution, memory, processors and local facts, with the names and values that M(ansible.builtin.setup) gives
-    them, by the same code.
-  - It leaves out what C(setup) cannot leave out of its subset C(hardware), above all the mounted file systems, which
-    cost most of its time.
-  - A play that needs other facts gathers them itself; both kinds stay side by side.
+    them.
+  - It leaves out all else, above all the mounted file systems, which cost most of the time of C(setup), and local
+    facts that are programs or INI files.
+  - A play that needs other facts gathers them itself.
 options:
   fact_path:
     description: Directory of local facts.
@@ -35,10 +35,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ansible_facts:
-  description: The facts, as those of M(ansible.builtin.setup).
+  description:
+    - C(ansible_distribution), C(ansible_distribution_release), C(ansible_distribution_version),
+      C(ansible_memtotal_mb), C(ansible_processor_nproc) and C(ansible_local), as those of
+      M(ansible.builtin.setup).
   returned: always
   type: dict
-  sample: {"ansible_distribution": "Debian", "ansible_memtotal_mb": 1984, "ansible_processor_vcpus": 2}
+  sample: {"ansible_distribution": "Debian", "ansible_memtotal_mb": 1984, "ansible_processor_nproc": 2}
 """
 
 from ansible.module_utils.basic import AnsibleModule

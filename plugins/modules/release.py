@@ -19,13 +19,14 @@ description:
 options:
   step:
     description:
-      - C(inspect) works out the id of the release that the values stand for, and whether it is live; nothing else.
+      - C(inspect) works out the id of the release that the values stand for, and whether it is live. Where it is, it
+        sees to it that the live slot's unit runs and the other one does not.
       - C(fetch) makes the release directory with the source, O(env) and O(gunicorn_conf), from scratch.
       - C(install) makes the virtualenv.
       - C(run) runs a command in the release, as the site's user, in the sandbox of the site's unit.
       - C(start) seals the release, starts it in the idle slot and probes it until it answers.
       - C(switch) publishes the static files and sends requests to the new slot.
-      - C(finish) waits for the requests of the old slot and removes releases that are no longer kept.
+      - C(finish) waits for the requests of the old slot, stops it, and removes releases that are no longer kept.
     type: str
     choices: [inspect, fetch, install, run, start, switch, finish]
     required: true
@@ -209,7 +210,7 @@ options:
     elements: str
     default: []
   timeout_seconds:
-    description: How long the command may take.
+    description: How long the command of C(run) may take, and a unit to start or stop in C(inspect) and C(finish).
     type: int
     default: 1800
   health:
@@ -324,11 +325,6 @@ slot:
   returned: step inspect
   type: str
   sample: green
-other_slot:
-  description: The other one.
-  returned: step inspect
-  type: str
-  sample: blue
 live_release:
   description: The release that serves before the first step.
   returned: step inspect
@@ -355,6 +351,11 @@ draining:
   returned: step switch
   type: list
   elements: int
+actions:
+  description: What was done about the units of the slots.
+  returned: steps inspect and finish
+  type: list
+  elements: str
 removed:
   description: Releases that were removed.
   returned: step finish

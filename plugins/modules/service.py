@@ -46,6 +46,17 @@ options:
           - It is for what a package enables beside the unit that is wanted.
         type: bool
         default: false
+      if_used:
+        description:
+          - Leave a unit that shall be C(started) as it is unless it is active.
+          - It is for what a service needs on some hosts only, such as the socket that listens for it.
+        type: bool
+        default: false
+      activated_by:
+        description:
+          - Name of a unit, such as a socket, that starts this one on some hosts. Where that is active, this one is not
+            enabled by itself.
+        type: str
       restart_on:
         description:
           - Files, directories (with all that is below) and shell patterns; the unit is restarted when their content
@@ -62,7 +73,8 @@ options:
       validate:
         description:
           - Command, as text or as a list of words, that is run without a shell before the unit is started, restarted
-            or reloaded. When it fails, no unit is touched.
+            or reloaded. When it fails, no unit is touched, and M(groundwork.django.batch) puts back what the same
+            batch has placed.
           - It is not run in check mode.
         type: raw
   timeout:
@@ -106,6 +118,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+unusable:
+  description: Whether a validator refused what is on disk; no unit was touched then.
+  returned: failure
+  type: bool
 actions:
   description: What was done, or would be done in check mode, in order.
   returned: always

@@ -11,7 +11,6 @@ description:
   - Refuses to go on when the change would lock out the user that Ansible logs in as over SSH.
   - Makes sure that C(sshd_config) includes C(/etc/ssh/sshd_config.d/*.conf) before anything else, so that a drop-in
     there wins, and that C(/run/sshd) exists, without which sshd cannot check a configuration.
-  - Says whether systemd listens for sshd (C(ssh.socket)), as it does from Ubuntu 22.10 on.
 options:
   passwords:
     description: Whether sshd will accept passwords after the change.
@@ -50,10 +49,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-socket:
-  description: Whether C(ssh.socket) listens.
-  returned: always
-  type: bool
+{}
 """
 
 from ansible.module_utils.basic import AnsibleModule

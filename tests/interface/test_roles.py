@@ -23,8 +23,6 @@ FILES = ("README.md", "meta/main.yml", "meta/argument_specs.yml", "defaults/main
 SECTIONS = ["Promises", "Example", "Variables", "Tags", "Undo"]
 LONGEST_TASK_FILE = 60
 OURS = "groundwork.django."
-#: the words of the site vocabulary that tasks may ask: what the play does once for all of its roles
-ASKED_BY_TASKS = {"groundwork_one_apt_transaction", "groundwork_values_checked"}
 #: where templates mirror the path on the host; the others are pieces
 PLACED = ("etc", "lib", "opt", "root", "srv", "usr", "var")
 #: formats in which a `#` comment is not one
@@ -61,7 +59,7 @@ def template_files(role: Path) -> list[Path]:
 
 @each_role
 def test_role_has_the_files_of_every_role(role):
-    wanted = FILES if role.name == SETTINGS else (*FILES, "vars/main.yml", "tasks/main.yml", "tasks/validate.yml")
+    wanted = FILES if role.name == SETTINGS else (*FILES, "vars/main.yml", "tasks/main.yml", "tasks/apply.yml")
     assert [name for name in wanted if not (role / name).is_file()] == []
 
 
@@ -184,18 +182,24 @@ def test_vocabulary_has_no_tasks():
 
 
 @each_working_role
-def test_main_is_a_table_of_contents(role):
-    for task in load(role / "tasks" / "main.yml"):
+def test_tables_of_contents_hold_nothing_else(role):
+    *first, last = load(role / "tasks" / "main.yml")
+    assert {"name": last["name"], "ansible.builtin.import_tasks": "apply.yml"} == last
+    for task in first + load(role / "tasks" / "apply.yml"):
         assert set(task) == {"name", "ansible.builtin.import_tasks", "tags"}, task.get("name")
 
 
 @each_working_role
-def test_values_are_checked_first(role):
-    first = load(role / "tasks" / "main.yml")[0]
+def test_values_are_checked_first_and_packages_installed_next(role):
+    first, *others = load(role / "tasks" / "main.yml")
     assert first["ansible.builtin.import_tasks"] == "validate.yml"
     assert "always" in first["tags"]
     (task,) = load(role / "tasks" / "validate.yml")
-    assert "groundwork.django.check_values" in task
+    assert set(task) == {"name", "groundwork.django.check_values"}
+    # base installs the packages of a whole play, also where the play has checked the values itself.
+    begin = load(role / "tasks" / "apply.yml") if role.name == "base" else others
+    assert begin[0]["ansible.builtin.import_tasks"] == "install.yml"
+    assert "packages" in begin[0]["tags"]
 
 
 @each_working_role
@@ -243,7 +247,7 @@ def test_every_task_has_a_name(role):
 
 @each_working_role
 def test_vocabulary_is_used_in_defaults_only(role):
-    words = set(options(ROOT / "roles" / SETTINGS)) - ASKED_BY_TASKS
+    words = set(options(ROOT / "roles" / SETTINGS))
     found = [
         (str(path.relative_to(role)), word)
         for path in task_files(role) + template_files(role)

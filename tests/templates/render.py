@@ -63,7 +63,7 @@ def templar(role: str, system: str, facts: Mapping[str, Any] | None = None, **va
         "os_family": "Debian",
         "architecture": "x86_64",
         "memtotal_mb": 4096,
-        "processor_vcpus": 2,
+        "processor_nproc": 2,
         "ansible_local": {},
         **(facts or {}),
     }

@@ -32,7 +32,7 @@ def test_no_secret_stands_in_the_unit():
 
 def test_workers_follow_the_cores_and_are_two_at_least():
     for cores, workers in ((1, 2), (2, 2), (8, 8)):
-        text = render("gunicorn_app", "gunicorn.conf.py.j2", facts={"processor_vcpus": cores})
+        text = render("gunicorn_app", "gunicorn.conf.py.j2", facts={"processor_nproc": cores})
         assert f"\nworkers = {workers}\n" in text
 
 

@@ -331,12 +331,12 @@ def test_second_site_changes_nothing_of_the_first_one(host, play, get):
     )
 
 
-def test_broken_configuration_is_refused_and_the_old_one_goes_on(host, play, get):
+def test_broken_configuration_is_refused_and_the_old_one_put_back(host, play, get):
     with pytest.raises(AssertionError, match="nonsense"):
         play(*values(nginx_extra_server_settings=["nonsense on;"]))
     assert get("/").status == 200
-    play()
     assert host.run("nginx -t").rc == 0
+    assert play().changed == 0
 
 
 def test_nginx_comes_back_after_a_crash(host):

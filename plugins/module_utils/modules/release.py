@@ -11,6 +11,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import build, git_source, probe
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
+from ansible_collections.groundwork.django.plugins.module_utils.modules import service
 from ansible_collections.groundwork.django.plugins.module_utils.proxy import Proxy, wait_for_end
 from ansible_collections.groundwork.django.plugins.module_utils.slots import SLOTS, Site, last_line
 from ansible_collections.groundwork.django.plugins.module_utils.venv import Uv, Virtualenv, lock
@@ -103,7 +104,10 @@ CONSTRAINTS = {
 
 
 def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
-    """Which release the values stand for, and what has to be done to make it the live one. Raises Refusal."""
+    """Which release the values stand for, and what has to be done to make it the live one. Raises Refusal.
+
+    Where nothing has to be done, it only sees to the units.
+    """
     params = module.params
     source = params["source"]
     result = {"commit": ""}
@@ -121,7 +125,6 @@ def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
                     "reuse": False,
                     "switch_needed": True,
                     "slot": "blue",
-                    "other_slot": "green",
                     "live_release": "",
                 }
             raise
@@ -138,7 +141,6 @@ def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
         reuse=needed and site.is_complete(release_id),
         switch_needed=switch_needed,
         slot=slot,
-        other_slot=Site.other(slot),
         live_release=live,
         changed=module.check_mode and switch_needed,
     )
@@ -146,7 +148,19 @@ def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
         header = os.path.join(site.directory, "live")
         before = f"{live}\n" if live else ""
         result["diff"] = {"before_header": header, "after_header": header, "before": before, "after": f"{release_id}\n"}
+    if not switch_needed:
+        actions = run_live_slot(module, site)
+        result.update(changed=bool(actions), actions=actions)
     return result
+
+
+def run_live_slot(module: AnsibleModule, site: Site) -> list[str]:
+    """Run the live slot, stop the other one, and return what was done. Raises Refusal."""
+    units = [
+        {"name": site.unit(site.live)},
+        {"name": site.unit(Site.other(site.live)), "state": "stopped", "enabled": False},
+    ]
+    return service.keep(units, module.params["timeout_seconds"], module.check_mode)
 
 
 def fetch(module: AnsibleModule, site: Site) -> dict:
@@ -308,8 +322,9 @@ def finish(module: AnsibleModule, site: Site) -> dict:
     drained = wait_for_end(params["draining"], params["drain_seconds"])
     if not drained:
         module.warn(f"Requests to the old slot of {site.name} were still open after {params['drain_seconds']} s.")
+    actions = run_live_slot(module, site)
     removed = build.prune(site, params["keep_releases"])
-    return {"changed": bool(removed), "drained": drained, "removed": removed}
+    return {"changed": bool(actions or removed), "drained": drained, "actions": actions, "removed": removed}
 
 
 def carry_out(module: AnsibleModule) -> None:

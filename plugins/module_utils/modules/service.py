@@ -57,6 +57,8 @@ ARGUMENTS = {
             "enabled": {"type": "bool", "default": True},
             "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
             "unless_used": {"type": "bool", "default": False},
+            "if_used": {"type": "bool", "default": False},
+            "activated_by": {"type": "str"},
             "restart_on": {"type": "list", "elements": "str", "default": []},
             "reload_on": {"type": "list", "elements": "str", "default": []},
             "validate": {"type": "raw"},
@@ -65,6 +67,12 @@ ARGUMENTS = {
     "timeout": {"type": "int", "default": 30},
 }
 """Options of the module."""
+DEFAULTS = {name: option.get("default") for name, option in ARGUMENTS["units"]["options"].items()}
+"""What a unit is kept like where its options do not say otherwise."""
+
+
+class Unusable(Refusal):
+    """What is on disk was refused by the validator of a unit, before any unit was touched."""
 
 
 def full_name(name: str) -> str:
@@ -129,17 +137,25 @@ def look(patterns: list[str]) -> tuple[str, float]:
     return digest.hexdigest(), newest
 
 
+def is_active(properties: dict[str, str]) -> bool:
+    """Whether a unit with these properties runs, or listens."""
+    return properties["ActiveState"] in ("active", "reloading", "refreshing")
+
+
 class Unit:
     """A unit as it shall be, as it is, and what has to be done about it."""
 
     def __init__(self, wanted: dict) -> None:
+        wanted = {**DEFAULTS, **wanted}
         self.name = full_name(wanted["name"])
         self.enabled: bool = wanted["enabled"]
         self.started: bool = wanted["state"] == "started"
         self.unless_used: bool = wanted["unless_used"]
+        self.if_used: bool = wanted["if_used"]
+        self.activator = full_name(wanted["activated_by"]) if wanted["activated_by"] else ""
         self.restart_on: list[str] = wanted["restart_on"]
         self.reload_on: list[str] = wanted["reload_on"]
-        self.validate = wanted.get("validate")
+        self.validate = wanted["validate"]
         self.is_: dict[str, str] = {}
         self.verbs: list[str] = []
         self.restart_digest = self.reload_digest = ""
@@ -152,7 +168,7 @@ class Unit:
 
     @property
     def active(self) -> bool:
-        return self.is_["ActiveState"] in ("active", "reloading", "refreshing")
+        return is_active(self.is_)
 
     @property
     def on_the_way(self) -> bool:
@@ -264,13 +280,13 @@ class Unit:
             self.reloaded_at = now
 
     def check_validator(self) -> None:
-        """Run the validator. Raises Refusal with what it said."""
+        """Run the validator. Raises Unusable with what it said."""
         command = self.validate if isinstance(self.validate, list) else shlex.split(str(self.validate))
         command = [str(word) for word in command]
         code, output, errors = run(command)
         if code != 0:
             said = errors.strip() or output.strip()
-            raise Refusal(
+            raise Unusable(
                 f"{self.name} was left as it is, because `{shlex.join(command)}` failed (exit {code}): {said}"
             )
 
@@ -318,7 +334,10 @@ def wait(units: list[Unit], timeout: int) -> None:
 
 
 def keep(wanted: list[dict], timeout: int, check: bool) -> list[str]:
-    """Make units as they shall be and return the actions, in order. Raises Refusal."""
+    """Make units as they shall be and return the actions, in order. Raises Refusal.
+
+    wanted: as the option `units` has them; timeout: seconds that each one has to become active.
+    """
     units = [Unit(item) for item in wanted]
     names = [unit.name for unit in units]
     if not units:
@@ -337,6 +356,11 @@ def keep(wanted: list[dict], timeout: int, check: bool) -> list[str]:
             if code != 0:
                 raise Refusal(f"systemctl could not reload the unit files: {errors.strip()}")
             refresh()
+    for unit in units:
+        if unit.activator:
+            [activator] = show([unit.activator])
+            unit.enabled = unit.enabled and not is_active(activator)
+    units = [unit for unit in units if unit.active or not unit.if_used]
     for unit in units:
         unit.plan(check)
     if check:
@@ -362,7 +386,7 @@ def carry_out(module: AnsibleModule) -> None:
     try:
         actions = keep(module.params["units"], module.params["timeout"], module.check_mode)
     except Refusal as refusal:
-        module.fail_json(msg=str(refusal))
+        module.fail_json(msg=str(refusal), unusable=isinstance(refusal, Unusable))
     result = {"changed": bool(actions), "actions": actions}
     if module._diff:
         listed = "".join(f"{action}\n" for action in actions)

@@ -79,11 +79,6 @@ def lock_out(user: str, passwords: bool, root_login: str, allowed: list[str], ke
     return None
 
 
-def socket_in_use() -> bool:
-    """Whether ssh.socket listens."""
-    return run(["systemctl", "is-active", "--quiet", "ssh.socket"])[0] == 0
-
-
 def port_is_closed(port: int) -> bool:
     """Whether ufw is enabled and has no rule at all for the port."""
     if not re.search(r"^ENABLED=yes$", read_text(UFW_CONFIG), re.MULTILINE):
@@ -104,7 +99,7 @@ def carry_out(module: AnsibleModule) -> None:
     """Do the work of the module and end by its exit_json or fail_json."""
     params = module.params
     if not os.path.exists(SSHD):
-        module.exit_json(changed=False, socket=False)
+        module.exit_json(changed=False)
     config = read_text(CONFIG)
     before, after = config, config if has_first_include(config) else f"{INCLUDE}\n{config}"
     closed = port_is_closed(params["port"])
@@ -131,7 +126,7 @@ def carry_out(module: AnsibleModule) -> None:
                     raise Refusal(f"ufw cannot open the port {params['port']} for sshd: {errors.strip()}")
     except Refusal as refusal:
         module.fail_json(msg=str(refusal))
-    result = {"changed": before != after or closed, "socket": socket_in_use()}
+    result = {"changed": before != after or closed}
     if module._diff:
         result["diff"] = [{"before_header": CONFIG, "after_header": CONFIG, "before": before, "after": after}]
         if closed:

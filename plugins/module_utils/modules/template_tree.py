@@ -57,8 +57,10 @@ def carry_out(module: AnsibleModule) -> None:
         module.fail_json(
             msg="template_tree has to be called as groundwork.django.template_tree, through its action plugin."
         )
+    placed = tree.Placed()
+    module.put_back = placed.put_back
     try:
-        result = tree.place(unpack(module.params["payload"]), check=module.check_mode, diff=module._diff)
+        result = tree.place(unpack(module.params["payload"]), module.check_mode, module._diff, placed)
     except Refusal as refusal:
         module.fail_json(msg=str(refusal))
     for warning in result.pop("warnings"):

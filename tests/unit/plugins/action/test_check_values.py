@@ -92,18 +92,18 @@ def test_template_that_fails_is_named(problems):
 
 
 def test_value_that_needs_facts_waits_for_them(problems):
-    assert problems(thing_workers="{{ ansible_facts['processor_vcpus'] * 2 }}", ansible_facts={}) == []
+    assert problems(thing_workers="{{ ansible_facts['processor_nproc'] * 2 }}", ansible_facts={}) == []
     assert problems(thing_workers="{{ cores * 2 }}", cores="{{ ansible_facts.vcpus }}", ansible_facts={}) == []
     facts = {"distribution": "Debian"}
-    (sentence,) = problems(thing_workers="{{ ansible_facts['processor_vcpus'] * 2 }}", ansible_facts=facts)
+    (sentence,) = problems(thing_workers="{{ ansible_facts['processor_nproc'] * 2 }}", ansible_facts=facts)
     assert sentence.startswith("thing_workers cannot be worked out from its template")
 
 
 def test_second_check_is_about_what_follows_from_the_host(problems):
-    facts = {"processor_vcpus": "many"}
+    facts = {"processor_nproc": "many"}
     told_before = {"thing_domain": "https://a.test", "thing_worker": 3, "ansible_facts": facts}
     assert problems(of_the_host_only=True, **told_before) == []
-    (sentence,) = problems(of_the_host_only=True, thing_workers="{{ ansible_facts.processor_vcpus }}", **told_before)
+    (sentence,) = problems(of_the_host_only=True, thing_workers="{{ ansible_facts.processor_nproc }}", **told_before)
     assert sentence.startswith('thing_workers is "many"')
 
 

@@ -93,8 +93,7 @@ def conf(tmp_path) -> Path:
 
 
 def keep(*units: dict, check: bool = False, timeout: int = 1) -> list[str]:
-    defaults = {"enabled": True, "state": "started", "unless_used": False, "restart_on": [], "reload_on": []}
-    return service.keep([{**defaults, **unit} for unit in units], timeout, check)
+    return service.keep(list(units), timeout, check)
 
 
 def running(systemd: Systemd, name: str, **properties: str) -> None:
@@ -304,6 +303,32 @@ def test_stopped_and_disabled(systemd):
 def test_a_unit_that_somebody_uses_can_be_spared(systemd, state, actions):
     systemd.add("web.service", ActiveState=state, UnitFileState="enabled")
     assert keep({"name": "web", "state": "stopped", "enabled": False, "unless_used": True}) == actions
+
+
+def test_a_unit_that_nobody_uses_can_be_left_alone(systemd, conf):
+    systemd.add("web.socket", Type="", CanReload="no")
+    unit = {"name": "web.socket", "if_used": True, "restart_on": [str(conf)]}
+    assert keep(unit) == []
+    running(systemd, "web.socket", Type="", CanReload="no")
+    keep(unit)
+    (conf / "a.conf").write_text("b")
+    assert keep(unit) == ["web.socket: restart"]
+
+
+@pytest.mark.parametrize(
+    ("state", "unit_file", "actions"),
+    [
+        ("inactive", "disabled", ["web.service: enable"]),
+        ("inactive", "enabled", []),
+        ("active", "disabled", []),
+        ("active", "enabled", ["web.service: disable"]),
+    ],
+)
+def test_a_unit_that_a_socket_starts_is_not_enabled_by_itself(systemd, state, unit_file, actions):
+    running(systemd, "web.service")
+    systemd.units["web.service"]["UnitFileState"] = unit_file
+    systemd.add("web.socket", ActiveState=state)
+    assert keep({"name": "web", "activated_by": "web.socket"}) == actions
 
 
 def test_a_unit_without_install_section_is_started(systemd):

@@ -67,6 +67,27 @@ def test_places_files_with_mode_and_missing_directories(root):
     assert "diff" not in result
 
 
+def test_what_was_placed_can_be_put_back(root, manifests):
+    tree.place(plan(item(root / "kept"), item(root / "changed", mode="0600"), item(root / "gone"), manifest="demo"))
+    before = {path: (root / path).read_text() for path in everything_below(root)}
+    recorded = (manifests / "demo.json").read_text()
+    placed = tree.Placed()
+    files = [item(root / "kept"), item(root / "changed", "x = 2\n", mode="0644"), item(root / "new/deep/file")]
+    tree.place(plan(*files, manifest="demo"), placed=placed)
+    assert everything_below(root) == ["changed", "kept", "new", "new/deep", "new/deep/file"]
+    placed.put_back()
+    assert {path: (root / path).read_text() for path in everything_below(root)} == before
+    assert mode_of(root / "changed") == 0o600
+    assert (manifests / "demo.json").read_text() == recorded
+
+
+def test_the_first_thing_placed_can_be_put_back_too(root, manifests):
+    placed = tree.Placed()
+    tree.place(plan(item(root / "etc/a"), manifest="demo"), placed=placed)
+    placed.put_back()
+    assert everything_below(root) == everything_below(manifests) == []
+
+
 def test_second_run_changes_nothing(root):
     wanted = plan(
         item(root / "a.conf"),
