@@ -257,6 +257,30 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             "system: name one below it.",
             id="directory of the system",
         ),
+        pytest.param(
+            {"groundwork_operator_networks": ["0.0.0.0/0"]},
+            "fail2ban_ignored_networks has 0.0.0.0/0, which is everybody: name the networks that you come from, or "
+            "leave the list empty.",
+            id="everybody is an operator",
+        ),
+        pytest.param(
+            {"certbot_ca_bundle_file": "/nowhere/root.pem"},
+            'certbot_ca_bundle_file is "/nowhere/root.pem", which is no file of this machine: write the absolute path '
+            "of a PEM file.",
+            id="trust that is not there",
+        ),
+        pytest.param(
+            {"gunicorn_app_settings_module": "config/settings.py"},
+            'gunicorn_app_settings_module is "config/settings.py", which is not the name of a module: write it as '
+            'Python imports it, like "config.settings".',
+            id="settings by their path",
+        ),
+        pytest.param(
+            {"gunicorn_app_wsgi": "config/wsgi.py"},
+            'gunicorn_app_wsgi is "config/wsgi.py", which gunicorn cannot import: write module and name, like '
+            '"config.wsgi:application".',
+            id="application by its path",
+        ),
     ],
 )
 def test_wrong_value_is_told_in_one_sentence_before_the_host_is_asked_anything(validate, values, sentence):

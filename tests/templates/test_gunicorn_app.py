@@ -20,8 +20,10 @@ def test_a_slot_is_confined():
         assert f"\n{line}\n" in unit, line
 
 
-def test_a_slot_has_a_run_time_directory_of_its_own():
-    assert "\nRuntimeDirectory=forge/%i\n" in render("gunicorn_app", UNIT)
+def test_a_slot_has_run_time_directories_of_its_own():
+    unit = render("gunicorn_app", UNIT, gunicorn_app_run_directory="/run/sites/forge")
+    assert "\nRuntimeDirectory=sites/forge/%i sites/forge/%i/metrics\n" in unit
+    assert "\nEnvironment=PROMETHEUS_MULTIPROC_DIR=/run/sites/forge/%i/metrics\n" in unit
 
 
 def test_no_secret_stands_in_the_unit():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config import cache, env, headers, logs, workers
+from config import cache, env, headers, logs
 
 BASE_DIR = Path(__file__).resolve().parents[2]
 
@@ -148,11 +148,11 @@ READ_ONLY_RETRY_SECONDS = env.integer("READ_ONLY_RETRY_SECONDS", 300, minimum=1)
 HEALTH_FREE_MEGABYTES = env.integer("HEALTH_FREE_MEGABYTES", 100)
 
 PROMETHEUS_EXPORT_MIGRATIONS = False
-_metrics_directory = os.environ.get(workers.VARIABLE)
+_metrics_directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 if _metrics_directory and not os.access(_metrics_directory, os.W_OK | os.X_OK):
     raise ImproperlyConfigured(
-        f"{workers.VARIABLE} names {_metrics_directory!r}, which is no directory that can be written: "
-        "let gunicorn make it by the hooks of config/workers.py."
+        f"PROMETHEUS_MULTIPROC_DIR names {_metrics_directory!r}, which is no directory that can be written: "
+        "make it, empty, before gunicorn starts."
     )
 
 LOG_DIR = env.text("LOG_DIR", "")

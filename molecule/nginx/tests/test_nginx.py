@@ -332,6 +332,7 @@ def test_second_site_changes_nothing_of_the_first_one(host, play, get):
 
 
 def test_broken_configuration_is_refused_and_the_old_one_put_back(host, play, get):
+    play()
     with pytest.raises(AssertionError, match="nonsense"):
         play(*values(nginx_extra_server_settings=["nonsense on;"]))
     assert get("/").status == 200
