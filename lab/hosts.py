@@ -21,8 +21,9 @@ def docker(*arguments: str, stdin: str | None = None) -> str:
     """Run a docker command and return its output. Raise HostError with its last words when it fails."""
     done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"exit {done.returncode}"]
-        raise HostError(f"`docker {' '.join(arguments[:2])}` failed: {reason[0]}")
+        said = [line for line in (done.stderr or done.stdout).splitlines() if line and not line.startswith("exit status")]
+        reason = said[-1] if said else f"exit {done.returncode}"
+        raise HostError(f"`docker {' '.join(arguments[:2])}` failed: {reason}")
     return done.stdout
 
 

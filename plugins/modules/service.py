@@ -54,8 +54,8 @@ options:
         default: false
       activated_by:
         description:
-          - Name of a unit, such as a socket, that starts this one on some hosts. Where that is active, this one is not
-            enabled by itself.
+          - Name of a unit, such as a socket, that starts this one on some hosts. Where that is active, this one is
+            neither enabled nor started by itself.
         type: str
       restart_on:
         description:

@@ -30,6 +30,12 @@ def methods(address, user):
     return re.findall(r"Authentications that can continue: (\S+)", done.stderr)
 
 
+def listens(address, port):
+    """Whether sshd answers on a port."""
+    command = ["ssh-keyscan", "-T", "5", "-p", str(port), address]
+    return "ssh-ed25519" in subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
 @pytest.mark.parametrize("user", ["root", "operator", "nobody"])
 def test_keys_only(address, user):
     assert set(methods(address, user)) == {"publickey"}
@@ -134,9 +140,25 @@ def test_a_changed_port_moves_sshd_without_cutting_sessions(host, access, addres
     host.check_output(f"sed -i 's/^Port 22$/Port 2222/' {DROP_IN}")
     host.check_output("systemctl reload ssh")
     assert "SUCCESS" in access("passwords=false root_login=prohibit-password port=2222")
-    moved = subprocess.run(
-        ["ssh-keyscan", "-T", "5", "-p", "2222", address], capture_output=True, text=True, check=False
-    )
+    moved = listens(address, 2222)
     host.check_output(f"sed -i 's/^Port 2222$/Port 22/' {DROP_IN}")
     host.check_output("systemctl reload ssh")
-    assert "ssh-ed25519" in moved.stdout
+    assert moved
+
+
+@pytest.fixture
+def socket(host, play):
+    """Have systemd listen for sshd in one test, as it does on Ubuntu."""
+    host.check_output("systemctl disable --now ssh && systemctl enable --now ssh.socket")
+    yield
+    play()
+    host.check_output("systemctl disable --now ssh.socket && systemctl enable --now ssh")
+
+
+def test_where_a_socket_listens_the_port_is_that_of_the_socket(host, socket, play, address):
+    other_port = ("--extra-vars", '{"sshd_port": 2222}')
+    play(*other_port)
+    assert listens(address, 2222)
+    assert host.check_output("systemctl is-active ssh.socket") == "active"
+    assert not host.service("ssh").is_enabled
+    assert play(*other_port).changed == 0

@@ -156,6 +156,7 @@ class Unit:
         self.restart_on: list[str] = wanted["restart_on"]
         self.reload_on: list[str] = wanted["reload_on"]
         self.validate = wanted["validate"]
+        self.on_demand = False
         self.is_: dict[str, str] = {}
         self.verbs: list[str] = []
         self.restart_digest = self.reload_digest = ""
@@ -243,9 +244,10 @@ class Unit:
         state = self.is_["UnitFileState"]
         instance = "@" in self.name and not self.name.partition("@")[2].startswith(".")
         absent = ("disabled", "enabled-runtime", "linked", "linked-runtime", *(("indirect",) if instance else ()))
-        if self.enabled and state in absent:
+        enabled = self.enabled and not self.on_demand
+        if enabled and state in absent:
             self.verbs.append("enable")
-        elif not self.enabled and state in ("enabled", "enabled-runtime"):
+        elif not enabled and state in ("enabled", "enabled-runtime"):
             self.verbs.append("disable")
 
     def _plan_start(self) -> None:
@@ -256,7 +258,8 @@ class Unit:
         if not self.active and not self.on_the_way:
             found = (self.found.get("restart"), self.found.get("reload"))
             loaded = found == (self.restart_digest, self.reload_digest)
-            if not (self.runs_once and loaded and self.is_["ActiveState"] != "failed"):
+            has_run = self.runs_once and loaded and self.is_["ActiveState"] != "failed"
+            if not has_run and not self.on_demand:
                 self.verbs.append("start")
             return
         known = self.found if self.found.get("invocation_id") == self.is_["InvocationID"] else {}
@@ -359,7 +362,7 @@ def keep(wanted: list[dict], timeout: int, check: bool) -> list[str]:
     for unit in units:
         if unit.activator:
             [activator] = show([unit.activator])
-            unit.enabled = unit.enabled and not is_active(activator)
+            unit.on_demand = is_active(activator)
     units = [unit for unit in units if unit.active or not unit.if_used]
     for unit in units:
         unit.plan(check)

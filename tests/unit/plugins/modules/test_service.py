@@ -331,6 +331,12 @@ def test_a_unit_that_a_socket_starts_is_not_enabled_by_itself(systemd, state, un
     assert keep({"name": "web", "activated_by": "web.socket"}) == actions
 
 
+def test_a_unit_that_a_socket_starts_is_left_to_it(systemd):
+    systemd.add("web.service")
+    systemd.add("web.socket", ActiveState="active")
+    assert keep({"name": "web", "activated_by": "web.socket"}) == []
+
+
 def test_a_unit_without_install_section_is_started(systemd):
     systemd.add("web.service", UnitFileState="static")
     assert keep({"name": "web"}) == ["web.service: start"]
