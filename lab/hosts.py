@@ -21,9 +21,9 @@ def docker(*arguments: str, stdin: str | None = None) -> str:
     """Run a docker command and return its output. Raise HostError with its last words when it fails."""
     done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = [line for line in (done.stderr or done.stdout).splitlines() if line and not line.startswith("exit status")]
-        reason = said[-1] if said else f"exit {done.returncode}"
-        raise HostError(f"`docker {' '.join(arguments[:2])}` failed: {reason}")
+        lines = (done.stderr or done.stdout).splitlines()
+        reason = [line for line in lines if line and not line.startswith("exit status")][-1:] or [f"exit {done.returncode}"]
+        raise HostError(f"`docker {' '.join(arguments[:2])}` failed: {reason[0]}")
     return done.stdout
 
 
