@@ -22,8 +22,8 @@ def docker(*arguments: str, stdin: str | None = None) -> str:
     done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).splitlines()
-        reason = [line for line in lines if line and not line.startswith("exit status")][-1:] or [f"exit {done.returncode}"]
-        raise HostError(f"`docker {' '.join(arguments[:2])}` failed: {reason[0]}")
+        reasons = [line for line in lines if line and not line.startswith("exit status")] or [f"exit {done.returncode}"]
+        raise HostError(f"`docker {' '.join(arguments[:2])}` failed: {reasons[-1]}")
     return done.stdout
 
 
