@@ -15,6 +15,8 @@ description:
     invocation of the unit. Where that is missing or belongs to another invocation (after a reboot or a restart by
     hand), the time the unit was started is compared with the times of the files.
   - Runs C(systemctl daemon-reload) whenever systemd says that a unit needs it.
+  - A socket that has to be restarted is opened while the service behind it is stopped, because systemd does not open it
+    otherwise.
   - All validators run before the first unit is touched.
 options:
   units:

@@ -25,6 +25,7 @@ from ansible_collections.groundwork.django.plugins.module_utils.files import (
 STAMPS = "/run/groundwork/loaded"
 UNIT_FILES = "/etc/systemd/system"
 PROPERTIES = (
+    "Accept",
     "ActiveEnterTimestampMonotonic",
     "ActiveState",
     "CanReload",
@@ -38,6 +39,7 @@ PROPERTIES = (
     "RemainAfterExit",
     "Result",
     "SubState",
+    "Triggers",
     "Type",
     "UnitFileState",
 )
@@ -300,11 +302,26 @@ class Unit:
         if verb == "stop":
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.stamp_path)
+        paused = self.pause_triggered() if verb == "restart" else []
         code, _output, errors = run(["systemctl", verb, "--", self.name], timeout)
+        if paused:
+            run(["systemctl", "start", "--", *paused], timeout)
         if code != 0:
             detail = errors.strip().splitlines()[0] if errors.strip() else f"exit {code}"
             sentence = f"systemctl could not {verb} {self.name}: {detail}"
             raise Refusal(sentence + (self.journal() if verb in ("start", "restart", "reload") else ""))
+
+    def pause_triggered(self) -> list[str]:
+        """Stop the services that a socket hands its connections to, and return them.
+
+        systemd does not open a socket while its service runs; sshd's sessions go on without it.
+        """
+        services = self.is_.get("Triggers", "").split() if self.is_.get("Accept") == "no" else []
+        found = zip(services, show(services) if services else [], strict=True)
+        active = [name for name, properties in found if is_active(properties)]
+        if active:
+            run(["systemctl", "stop", "--", *active])
+        return active
 
     def journal(self) -> str:
         """The last 20 lines of the unit in the journal, to be put behind a sentence."""

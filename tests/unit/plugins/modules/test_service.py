@@ -331,6 +331,19 @@ def test_a_unit_that_a_socket_starts_is_not_enabled_by_itself(systemd, state, un
     assert keep({"name": "web", "activated_by": "web.socket"}) == actions
 
 
+@pytest.mark.parametrize(("accept", "around"), [("no", True), ("yes", False)])
+def test_a_socket_is_opened_anew_without_its_service(systemd, conf, accept, around):
+    running(systemd, "web.service")
+    running(systemd, "web.socket", Type="", CanReload="no", Accept=accept, Triggers="web.service")
+    unit = {"name": "web.socket", "restart_on": [str(conf)]}
+    keep(unit)
+    (conf / "a.conf").write_text("b")
+    systemd.log.clear()
+    assert keep(unit) == ["web.socket: restart"]
+    restart = ["restart web.socket"]
+    assert systemd.log == (["stop web.service", *restart, "start web.service"] if around else restart)
+
+
 def test_a_unit_that_a_socket_starts_is_left_to_it(systemd):
     systemd.add("web.service")
     systemd.add("web.socket", ActiveState="active")
