@@ -57,7 +57,7 @@ options:
       activated_by:
         description:
           - Name of a unit, such as a socket, that starts this one on some hosts. Where that is active, this one is
-            neither enabled nor started by itself.
+            neither enabled nor started by itself, and restarted rather than reloaded.
         type: str
       restart_on:
         description:

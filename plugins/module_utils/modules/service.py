@@ -277,7 +277,9 @@ class Unit:
             reload = known["reload"] != self.reload_digest
         else:
             reload = newest_reload > max(started, self.reloaded_at) - TICK
-        if restart or (reload and self.is_.get("CanReload") != "yes"):
+        # A program that executes itself anew, as sshd does, would lose the socket that systemd has handed to it.
+        can_reload = self.is_.get("CanReload") == "yes" and not self.on_demand
+        if restart or (reload and not can_reload):
             self.verbs.append("restart")
             self.reloaded_at = 0.0
         elif reload:

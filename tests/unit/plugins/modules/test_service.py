@@ -344,6 +344,15 @@ def test_a_socket_is_opened_anew_without_its_service(systemd, conf, accept, arou
     assert systemd.log == (["stop web.service", *restart, "start web.service"] if around else restart)
 
 
+def test_a_unit_that_a_socket_starts_is_never_reloaded(systemd, conf):
+    running(systemd, "web.service")
+    systemd.add("web.socket", ActiveState="active")
+    unit = {"name": "web", "activated_by": "web.socket", "reload_on": [str(conf)], "enabled": False}
+    keep(unit)
+    (conf / "a.conf").write_text("b")
+    assert keep(unit) == ["web.service: restart"]
+
+
 def test_a_unit_that_a_socket_starts_is_left_to_it(systemd):
     systemd.add("web.service")
     systemd.add("web.socket", ActiveState="active")
