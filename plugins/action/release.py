@@ -7,7 +7,7 @@ import os
 import tempfile
 
 from ansible_collections.groundwork.django.plugins.action import batch
-from ansible_collections.groundwork.django.plugins.plugin_utils import source_tree
+from ansible_collections.groundwork.django.plugins.plugin_utils import controller_run, source_tree
 
 
 class ActionModule(batch.ActionModule):
@@ -17,6 +17,7 @@ class ActionModule(batch.ActionModule):
     _supports_check_mode = True
 
     def _run_one(self, module: str, args: dict, task_vars: dict) -> dict:
+        args["run"] = controller_run.this_run()
         if args.get("step") == "install":
             args["uv_requirements"] = batch.UV_REQUIREMENTS.read_text(encoding="utf-8")
         source = dict(args.get("source") or {})
@@ -24,17 +25,25 @@ class ActionModule(batch.ActionModule):
             args["ssh_key"] = source.pop("ssh_key", None) or ""
             args["source"] = source
         if source.get("type") != "directory" or args.get("step") not in ("inspect", "fetch"):
-            return super()._run_one(module, args, task_vars)
+            return self._take_turn(module, args, task_vars)
         root = self._absolute(str(source.get("path") or ""))
         exclude = [str(pattern) for pattern in source.get("exclude") or []]
         try:
             digest = source_tree.digest(root, exclude)
             args["source"] = {**source, "path": root, "digest": digest}
             if args["step"] == "inspect":
-                return super()._run_one(module, args, task_vars)
+                return self._take_turn(module, args, task_vars)
             return self._send_source(module, root, exclude, args, task_vars)
         except (source_tree.SourceError, OSError) as error:
             return {"failed": True, "changed": False, "msg": f"The source cannot be read: {error}"}
+
+    def _take_turn(self, module: str, args: dict, task_vars: dict) -> dict:
+        """Take a step, also where a run of this machine has died and left its turn behind."""
+        result = super()._run_one(module, args, task_vars)
+        holder = result.get("held_by") or {}
+        if controller_run.has_ended(holder):
+            return super()._run_one(module, {**args, "gone": holder}, task_vars)
+        return result
 
     def _absolute(self, path: str) -> str:
         """The path of the source; a relative one starts where the run was started."""

@@ -14,6 +14,10 @@ description:
     from the host, never remembered. A run that was killed is completed by the next one.
   - A step that fails before the switch leaves the live slot as it is, stops the new one, and says in one sentence what
     failed and where the log is.
+  - One run at a time releases a site. A second one stops with a sentence that says who is at it since when. The turn of
+    a run that died ends at once for the next run of the same machine, and two minutes after its last step for others.
+  - C(audit.jsonl) beside the logs of the releases has a line for each release and each failure, with time, operator,
+    source and duration.
   - The state on the host is C(<directory>/releases/<id>), links in C(<directory>/slots), and the link
     C(<directory>/live).
 options:
@@ -86,6 +90,14 @@ options:
         type: list
         elements: str
         default: []
+  run:
+    description: Which run of Ansible takes the step, and who began it; set by the action plugin.
+    type: dict
+    default: {}
+  gone:
+    description: A run that has ended without giving its turn back; set by the action plugin.
+    type: dict
+    default: {}
   id:
     description: Id of the release, as C(inspect) has returned it.
     type: str
@@ -303,6 +315,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+held_by:
+  description: The run that has the turn, where that is another one.
+  returned: failure
+  type: dict
 id:
   description: Id of the release, begin of the commit or the content's digest and begin of the identity.
   returned: step inspect

@@ -9,10 +9,11 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.groundwork.django.plugins.module_utils import build, git_source, probe
+from ansible_collections.groundwork.django.plugins.module_utils import audit, build, git_source, probe
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 from ansible_collections.groundwork.django.plugins.module_utils.modules import service
 from ansible_collections.groundwork.django.plugins.module_utils.proxy import Proxy, wait_for_end
+from ansible_collections.groundwork.django.plugins.module_utils.release_lock import Held, ReleaseLock
 from ansible_collections.groundwork.django.plugins.module_utils.slots import SLOTS, Site, last_line
 from ansible_collections.groundwork.django.plugins.module_utils.venv import Uv, Virtualenv, lock
 
@@ -60,6 +61,8 @@ ARGUMENTS = {
     },
     "site": {"type": "dict", "required": True, "options": SITE_OPTIONS},
     "proxy": {"type": "dict", "required": True, "options": PROXY_OPTIONS},
+    "run": {"type": "dict", "default": {}},
+    "gone": {"type": "dict", "default": {}},
     "id": TEXT,
     "source": {"type": "dict", "options": SOURCE_OPTIONS},
     # At the top level: what is nested is written to the journal of the host.
@@ -163,7 +166,7 @@ def run_live_slot(module: AnsibleModule, site: Site) -> list[str]:
     return service.keep(units, module.params["timeout_seconds"], module.check_mode)
 
 
-def fetch(module: AnsibleModule, site: Site) -> dict:
+def fetch(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
     """Make the release directory from scratch. Raises Refusal."""
     params = module.params
     release_id, source = params["id"], params["source"]
@@ -201,7 +204,7 @@ def fetch(module: AnsibleModule, site: Site) -> dict:
     return {"changed": True, **laid_out}
 
 
-def install(module: AnsibleModule, site: Site) -> dict:
+def install(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
     """Make the virtualenv that the release is linked to. Raises Refusal."""
     params = module.params
     release_id = params["id"]
@@ -227,7 +230,7 @@ def install(module: AnsibleModule, site: Site) -> dict:
     return {"changed": True, "venv": path}
 
 
-def run_command(module: AnsibleModule, site: Site) -> dict:
+def run_command(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
     """Run one command in the release. Raises Refusal."""
     params = module.params
     project = site.release(params["id"], "project")
@@ -316,7 +319,7 @@ def switch(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     return {"changed": True, "slot": slot, "draining": old}
 
 
-def finish(module: AnsibleModule, site: Site) -> dict:
+def finish(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
     """Wait until the old slot has nothing to do, and remove old releases."""
     params = module.params
     drained = wait_for_end(params["draining"], params["drain_seconds"])
@@ -327,6 +330,35 @@ def finish(module: AnsibleModule, site: Site) -> dict:
     return {"changed": bool(actions or removed), "drained": drained, "actions": actions, "removed": removed}
 
 
+STEPS = {
+    "inspect": inspect,
+    "fetch": fetch,
+    "install": install,
+    "run": run_command,
+    "start": start,
+    "switch": switch,
+    "finish": finish,
+}
+"""What is done in each step: a function of module, site and proxy that returns the result. Raises Refusal."""
+
+
+def take(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
+    """Take a step in the turn of this run, and note in the audit log what came of it. Raises Refusal."""
+    step, release_id = module.params["step"], module.params["id"]
+    with ReleaseLock(site.name, module.params["run"], module.params["gone"]) as lock:
+        try:
+            result = STEPS[step](module, site, proxy)
+        except Refusal:
+            audit.note(site, "failed", module.params["run"], lock.seconds, release=release_id, step=step)
+            raise
+        if step == "finish":
+            facts = site.facts(release_id)
+            known = {name: facts[name] for name in ("source", "previous", "slot") if name in facts}
+            audit.note(site, "released", module.params["run"], lock.seconds, release=release_id, **known)
+        lock.over = step == "finish" or not result.get("switch_needed", True)
+    return result
+
+
 def carry_out(module: AnsibleModule) -> None:
     """Do the work of the module and end by its exit_json or fail_json."""
     site = Site(module.params["site"])
@@ -334,20 +366,12 @@ def carry_out(module: AnsibleModule) -> None:
     step = module.params["step"]
     os.umask(0o022)
     try:
-        if step == "inspect":
-            module.exit_json(**inspect(module, site, proxy))
-        if module.check_mode:
-            module.exit_json(changed=False)
-        if step == "fetch":
-            module.exit_json(**fetch(module, site))
-        if step == "install":
-            module.exit_json(**install(module, site))
-        if step == "run":
-            module.exit_json(**run_command(module, site))
-        if step == "start":
-            module.exit_json(**start(module, site, proxy))
-        if step == "switch":
-            module.exit_json(**switch(module, site, proxy))
-        module.exit_json(**finish(module, site))
+        if not module.check_mode:
+            result = take(module, site, proxy)
+        else:
+            result = inspect(module, site, proxy) if step == "inspect" else {"changed": False}
+    except Held as held:
+        module.fail_json(msg=str(held), held_by=held.run)
     except Refusal as refusal:
         module.fail_json(msg=str(refusal))
+    module.exit_json(**result)
