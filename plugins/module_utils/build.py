@@ -238,13 +238,16 @@ class Command:
                 raise self.site.refuse(self.id, self.name, f"{self.unit} still runs a command of an earlier run")
             time.sleep(0.5)
 
-    def run(self, options: dict) -> tuple[int, str]:
-        """Run it. Returns its exit status and its output. Raises Refusal."""
+    def run(self, options: dict, shown: str = "") -> tuple[int, str]:
+        """Run it. Returns its exit status and its output. Raises Refusal.
+
+        shown: what stands in the log for the command.
+        """
         self.wait_for_another()
         project = self.site.release(self.id, "project")
         log = self.site.log(self.id)
         command = options["command"]
-        shown = command[0] if len(command) == 1 else " ".join(command)
+        shown = shown or " ".join(command)
         if len(command) == 1 and command[0].startswith("sh:"):
             shown = command[0][3:].strip()
             command = ["/bin/sh", "-e", "-c", shown]

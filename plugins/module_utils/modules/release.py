@@ -9,7 +9,15 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.groundwork.django.plugins.module_utils import audit, build, git_source, probe
+from ansible_collections.groundwork.django.plugins.module_utils import (
+    audit,
+    build,
+    git_source,
+    migrations,
+    probe,
+    rollback,
+)
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 from ansible_collections.groundwork.django.plugins.module_utils.modules import service
 from ansible_collections.groundwork.django.plugins.module_utils.proxy import Proxy, wait_for_end
@@ -57,7 +65,7 @@ ARGUMENTS = {
     "step": {
         "type": "str",
         "required": True,
-        "choices": ["inspect", "fetch", "install", "run", "start", "switch", "finish"],
+        "choices": ["inspect", "fetch", "install", "run", "migrate", "target", "start", "switch", "finish"],
     },
     "site": {"type": "dict", "required": True, "options": SITE_OPTIONS},
     "proxy": {"type": "dict", "required": True, "options": PROXY_OPTIONS},
@@ -90,6 +98,11 @@ ARGUMENTS = {
     "timeout_seconds": {"type": "int", "default": 1800},
     "health": {"type": "dict", "options": HEALTH_OPTIONS},
     "domain": {"type": "str", "default": "localhost"},
+    "manage_command": WORDS,
+    "restore_point_command": WORDS,
+    "back": {"type": "bool", "default": False},
+    "anyway": {"type": "bool", "default": False},
+    "bad_again": {"type": "bool", "default": False},
     "draining": {"type": "list", "elements": "int", "default": []},
     "drain_seconds": {"type": "int", "default": 60},
     "keep_releases": {"type": "int", "default": 5},
@@ -100,6 +113,7 @@ CONSTRAINTS = {
     "required_if": [
         ("step", "inspect", ["source", "identity"]),
         ("step", "fetch", ["source", "id", "env"]),
+        ("step", "migrate", ["health", "id"]),
         ("step", "start", ["health", "id"]),
     ],
 }
@@ -135,7 +149,14 @@ def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     identity = f"{params['identity']}\0{build.python_of(params['python'])}"
     release_id = f"{content[:10]}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"
     live = site.live_release
-    needed = live != release_id
+    bad = site.facts(release_id).get("bad")
+    if bad and live and not params["bad_again"]:
+        module.warn(
+            f"{site.name} stays with release {live}: {release_id}, which the values stand for, is marked bad since "
+            f"{bad['since']}, when {bad['operator']} went back from it. Change the code or the values, or set "
+            f"gunicorn_app_bad_release_enabled to true."
+        )
+    needed = live != release_id and not (bad and live and not params["bad_again"])
     slot = site.slot_for(release_id) if needed else site.live
     switch_needed = needed or proxy.is_stale()
     result.update(
@@ -277,6 +298,57 @@ def start(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     return {"changed": True, "slot": slot, "seconds": round(time.monotonic() - began, 2)}
 
 
+def migrate(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
+    """Migrate the database, and see whether the live release can live with that. Raises Refusal."""
+    params = module.params
+    release_id = params["id"]
+    said = ask_for_migrations(module, site)
+    migrations.keep(site, release_id, said)
+    live = site.live if site.live and site.is_active(site.live) else ""
+    fitted = live and not probe.ask(site.socket(live), params["health"], params["domain"])
+    if said["pending"] and params["restore_point_command"]:
+        code, output = run_merged([word.replace("{release}", release_id) for word in params["restore_point_command"]])
+        if code != 0:
+            raise site.refuse(release_id, "restore point", last_line(output) or f"exit status {code}")
+    result = run_command(module, site, proxy)
+    reason = probe.ask(site.socket(live), params["health"], params["domain"]) if fitted else ""
+    if reason:
+        raise site.refuse(
+            release_id,
+            "migrate",
+            f"the release that serves does not work with the migrated database ({reason}), and the new one was not started; "
+            f"make what {', '.join(sorted(said['pending']))} changes in two releases, first what both can live with",
+        )
+    return {**result, "changed": bool(said["pending"]), "pending": sorted(said["pending"])}
+
+
+def ask_for_migrations(module: AnsibleModule, site: Site) -> dict:
+    """Have a release say which migrations it has. Raises Refusal."""
+    params = {**module.params, "command": [*module.params["manage_command"], "shell", "--verbosity", "0", "-c"]}
+    command = build.Command(site, params["site"]["runner"], params["id"], "migrations")
+    code, output = command.run({**params, "command": [*params["command"], migrations.question()]}, "manage.py shell")
+    if code != 0:
+        raise site.refuse(params["id"], "migrations", build.telling_line(output) or f"exit status {code}")
+    try:
+        return migrations.answer(output)
+    except Refusal as refusal:
+        raise site.refuse(params["id"], "migrations", str(refusal)) from refusal
+
+
+def target(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
+    """Which release to go back to, after a look at whether it can live with the database. Raises Refusal."""
+    release_id = rollback.target(site, module.params["id"])
+    module.params["id"] = release_id
+    found = migrations.obstacles(site, ask_for_migrations(module, site))
+    if found and not module.params["anyway"]:
+        raise Refusal(
+            f"{site.name} cannot go back to release {release_id}, which would not work with the database since "
+            f"{', '.join(found)}. Release a correction instead, or restore the database as it was before; nothing was "
+            f"changed, and {site.still_serves()}."
+        )
+    return {"changed": False, "id": release_id, "live_release": site.live_release, "switch_needed": True}
+
+
 def stays_active(site: Site, slot: str, restarts: str | None) -> bool:
     """Whether the unit of a slot runs, and has not been started again by systemd, for another second."""
     end = time.monotonic() + PROBE_PAUSE
@@ -315,7 +387,12 @@ def switch(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     site.make_live(slot)
     if needed:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        site.note(release_id, previous=previous, slot=slot, switched=now)
+        if module.params["back"]:
+            # What came before the release that is live again stays what it was: going back twice goes back twice.
+            site.note(release_id, slot=slot, switched=now)
+            site.note(previous, bad={"since": now, "operator": module.params["run"].get("operator", "somebody")})
+        else:
+            site.note(release_id, previous=previous, slot=slot, switched=now, bad=None)
     return {"changed": True, "slot": slot, "draining": old}
 
 
@@ -335,6 +412,8 @@ STEPS = {
     "fetch": fetch,
     "install": install,
     "run": run_command,
+    "migrate": migrate,
+    "target": target,
     "start": start,
     "switch": switch,
     "finish": finish,
@@ -354,7 +433,14 @@ def take(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
         if step == "finish":
             facts = site.facts(release_id)
             known = {name: facts[name] for name in ("source", "previous", "slot") if name in facts}
-            audit.note(site, "released", module.params["run"], lock.seconds, release=release_id, **known)
+            audit.note(
+                site,
+                "rolled back" if module.params["back"] else "released",
+                module.params["run"],
+                lock.seconds,
+                release=release_id,
+                **known,
+            )
         lock.over = step == "finish" or not result.get("switch_needed", True)
     return result
 
