@@ -9,6 +9,10 @@ import pytest
 from .conftest import APP, inherited
 from .servers import wait_until
 
+WORKERS = 2
+REQUESTS_OF_A_WORKER = 5
+# More than the first workers answer together, so that others take over.
+REQUESTS = WORKERS * REQUESTS_OF_A_WORKER + 2
 HOOKS = """
 def on_starting(server):
     from config import workers
@@ -72,7 +76,7 @@ def test_counts_of_all_workers_add_up_and_survive_a_worker(ready_production, tmp
     directory.mkdir()
     (directory / "counter_1.db").write_bytes(b"of an earlier start")
     configuration = tmp_path / "gunicorn.conf.py"
-    configuration.write_text(f"workers = 2\nmax_requests = 5\n{HOOKS}")
+    configuration.write_text(f"workers = {WORKERS}\nmax_requests = {REQUESTS_OF_A_WORKER}\n{HOOKS}")
     sock = tmp_path / "gunicorn.sock"
     command = ["-m", "gunicorn", "--config", str(configuration), "--bind", f"unix:{sock}", "config.wsgi"]
     environment = {**inherited(), **ready_production, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
@@ -80,16 +84,16 @@ def test_counts_of_all_workers_add_up_and_survive_a_worker(ready_production, tmp
         server = subprocess.Popen([sys.executable, *command], cwd=APP, env=environment, stdout=log, stderr=log)
     try:
         wait_until(lambda: sock.exists() and "ok" in ask(str(sock), "/livez"))
-        for _ in range(30):
+        for _ in range(REQUESTS):
             page = ask(str(sock), "/", **{"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"})
             assert "Sign in" in page
-        wait_until(lambda: total(ask(str(sock), "/metrics")) == 30)
+        wait_until(lambda: total(ask(str(sock), "/metrics")) == REQUESTS)
         text = ask(str(sock), "/metrics")
         assert "django_db_" in text
         assert "django_migrations" not in text
         assert not (directory / "counter_1.db").exists()
         pids = {file.stem.split("_")[-1] for file in directory.glob("counter_*.db")}
-        assert len(pids) > 2
+        assert len(pids) > WORKERS
     finally:
         server.terminate()
         server.wait()
