@@ -23,6 +23,17 @@ def pytest_configure() -> None:
     django.setup()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use the database of the run.
+
+    pytest-django keeps all others from it: they give the same on each, in processes with a database of their own too.
+    """
+    for item in items:
+        if item.get_closest_marker("django_db") or "db" in item.fixturenames:
+            item.add_marker("database")
+
+
 def inherited() -> dict[str, str]:
     """What a process of its own needs: where programs are, and who measures the coverage."""
     return {name: value for name, value in os.environ.items() if name in ("PATH", "TMPDIR") or "COVERAGE" in name}
