@@ -122,9 +122,9 @@ def main() -> None:
     import django
 
     django.setup()
-    from django.test.utils import setup_databases, setup_test_environment, teardown_databases
+    from django.test.utils import setup_databases, teardown_databases
 
-    setup_test_environment()
+    # Without Django's test environment, which copies the context of each template that is rendered.
     databases = setup_databases(verbosity=0, interactive=False)
     try:
         fill_library()
