@@ -14,7 +14,7 @@ admin.site.index_title = "Administration"
 class TemplateAdmin(admin.ModelAdmin):
     list_display = ["title", "agent_role", "workflow_phase", "active", "source", "updated"]
     list_filter = ["workflow_phase", "active", "source"]
-    list_per_page = 50
+    list_per_page = 25
     show_full_result_count = False
     search_fields = ["title", "agent_role", "body"]
     prepopulated_fields = {"slug": ["title"]}
