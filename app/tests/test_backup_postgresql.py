@@ -165,7 +165,7 @@ def test_restore_while_the_site_is_connected(manage, site, copy):
     assert len(titles(site)) == 6
 
 
-def test_restore_into_nothing_with_migrations(manage, site, copy, server):
+def test_restore_into_nothing_with_migrations(manage, site, copy):
     url = site["DATABASE_URL"]
     ask(url, "DROP SCHEMA public CASCADE")
     ask(url, "CREATE SCHEMA public")
@@ -175,7 +175,7 @@ def test_restore_into_nothing_with_migrations(manage, site, copy, server):
     assert "No migrations to apply" in result.stdout
 
 
-def test_extension_of_the_administrator_stays(manage, site, copy, server, tmp_path):
+def test_extension_of_the_administrator_stays(manage, site, server, tmp_path):
     administrator = f"{server.rpartition('/')[0]}/{database_of(site)}"
     ask(administrator, "CREATE EXTENSION pg_trgm")
     file = tmp_path / "with-extension.dump"
