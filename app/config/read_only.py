@@ -1,15 +1,20 @@
 """Read-only mode: everything is shown, nothing is changed.
 
-READ_ONLY=true starts it, and so does a file, which is looked for at every request: no restart is needed.
+READ_ONLY=true starts it, and so does a file, which is looked for at every request: no restart is needed. A view whose
+POST changes nothing says so with @changes_nothing, and goes on.
 """
 
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import Resolver404, resolve
+
+View = TypeVar("View", bound=Callable[..., HttpResponse])
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
 MESSAGE = "The site is read-only at the moment. Nothing was changed."
@@ -22,8 +27,14 @@ def is_active() -> bool:
     return False
 
 
+def changes_nothing(view: View) -> View:
+    """Declare that a view writes nothing, whatever the method. It needs its CSRF token as ever."""
+    view.changes_nothing = True
+    return view
+
+
 class ReadOnlyMiddleware:
-    """Refuse what changes something. Belongs below the sessions, so that it can say that none is to be saved."""
+    """Refuse what may change something. Belongs below the sessions, so that it can say that none is to be saved."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -31,10 +42,20 @@ class ReadOnlyMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if not is_active():
             return self.get_response(request)
-        response = self.get_response(request) if request.method in SAFE_METHODS else self._refuse(request)
+        response = self.get_response(request) if self._is_harmless(request) else self._refuse(request)
         # A new session would be a cookie for something that was never written.
         request.session.modified = False
         return response
+
+    @staticmethod
+    def _is_harmless(request: HttpRequest) -> bool:
+        if request.method in SAFE_METHODS:
+            return True
+        try:
+            view = resolve(request.path_info).func
+        except Resolver404:
+            return False
+        return getattr(view, "changes_nothing", False)
 
     @staticmethod
     def _refuse(request: HttpRequest) -> HttpResponse:

@@ -2,7 +2,7 @@ from typing import Any
 
 from django import forms
 
-from .models import Phase
+from .models import ROLE_MAX_CHARACTERS, Phase
 
 WORDS_MAX_CHARACTERS = 200
 VALUE_MAX_CHARACTERS = 100_000
@@ -12,7 +12,7 @@ class FindForm(forms.Form):
     """What narrows the list: words, a role, a phase."""
 
     q = forms.CharField(required=False, max_length=WORDS_MAX_CHARACTERS)
-    role = forms.CharField(required=False, max_length=60)
+    role = forms.CharField(required=False, max_length=ROLE_MAX_CHARACTERS)
     phase = forms.ChoiceField(required=False, choices=[("", "All"), *Phase.choices])
 
 

@@ -17,6 +17,7 @@ ATTACHMENT_MAX_MEGABYTES = 5
 
 BODY_MAX_CHARACTERS = 100_000
 VARIABLES_MAX = 50
+ROLE_MAX_CHARACTERS = 60
 PREVIEW_CHARACTERS = 240
 
 # The language of the search: stems and stop words. Migration 0005 has the same word.
@@ -99,7 +100,9 @@ class Wording(models.Model):
     """What a template says. A change of it makes a version."""
 
     title = models.CharField(max_length=120)
-    agent_role = models.CharField(max_length=60, help_text="Who the agent is to be, such as “Release manager”.")
+    agent_role = models.CharField(
+        max_length=ROLE_MAX_CHARACTERS, help_text="Who the agent is to be, such as “Release manager”."
+    )
     workflow_phase = models.CharField(max_length=20, choices=Phase)
     body = models.TextField(
         help_text="Write {{ name }} where a value goes.",

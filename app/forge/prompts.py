@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-VARIABLE = re.compile(r"(\{\{\s*[A-Za-z_]\w*\s*\}\})")
+VARIABLE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
 
 
 class Segment(NamedTuple):
@@ -23,17 +23,13 @@ class Piece(NamedTuple):
 
 def split(body: str) -> list[Segment]:
     """Cut a body at its variables, so that a page can mark them without writing HTML by hand."""
-    # A split by one group alternates: text, variable, text.
-    return [
-        Segment(piece.strip("{} \t\r\n") if index % 2 else piece, bool(index % 2))
-        for index, piece in enumerate(VARIABLE.split(body))
-        if piece
-    ]
+    # A split by one group alternates: text, name, text.
+    return [Segment(piece, bool(index % 2)) for index, piece in enumerate(VARIABLE.split(body)) if piece]
 
 
 def variables(body: str) -> list[str]:
     """Return the names of the variables, each once, in the order of the body."""
-    return list(dict.fromkeys(segment.text for segment in split(body) if segment.is_variable))
+    return list(dict.fromkeys(VARIABLE.findall(body)))
 
 
 def fill(body: str, values: Mapping[str, str]) -> list[Piece]:

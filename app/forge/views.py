@@ -12,6 +12,8 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.generic import DetailView, ListView, View
 
+from config.read_only import changes_nothing
+
 from . import library, prompts
 from .forms import FindForm, PromptForm
 from .models import Favourite, Template, TemplateQuerySet, TemplateVersion
@@ -77,7 +79,7 @@ class FavouriteListView(LoginRequiredMixin, ListView):
 
 
 # The values of a prompt are nobody's but the visitor's: no error report, no cache and no address holds them.
-@method_decorator(sensitive_post_parameters(), name="dispatch")
+@method_decorator([changes_nothing, sensitive_post_parameters()], name="dispatch")
 class TemplateDetailView(DetailView):
     def get_queryset(self) -> TemplateQuerySet:
         return Template.objects.visible_to(self.request.user).with_favourite(self.request.user)

@@ -23,12 +23,24 @@ def pytest_configure() -> None:
     django.setup()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use the database of the run.
+
+    pytest-django keeps all others from it: they give the same on each, in processes with a database of their own too.
+    """
+    for item in items:
+        if item.get_closest_marker("django_db") or "db" in item.fixturenames:
+            item.add_marker("database")
+
+
 def inherited() -> dict[str, str]:
     """What a process of its own needs: where programs are, and who measures the coverage."""
     return {name: value for name, value in os.environ.items() if name in ("PATH", "TMPDIR") or "COVERAGE" in name}
 
 
 Manage = Callable[..., subprocess.CompletedProcess[str]]
+Environment = dict[str, str]
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +65,7 @@ def forget_counts() -> None:
     AxesProxyHandler.get_implementation(force=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def manage() -> Manage:
     """Run manage.py in a process of its own that has only the given environment."""
 
@@ -70,29 +82,55 @@ def manage() -> Manage:
     return run
 
 
-@pytest.fixture
-def production(tmp_path: Path) -> dict[str, str]:
-    """The environment of a real site, with a database that nobody needs to start."""
-    (tmp_path / "media").mkdir()
+def site_in(folder: Path) -> Environment:
+    """Return the environment of a real site below a folder, with a database that nobody needs to start."""
+    (folder / "media").mkdir(exist_ok=True)
     return {
         "DJANGO_ENV": "production",
         "SECRET_KEY": "".join(chr(ord("!") + number) for number in range(64)),
         "ALLOWED_HOSTS": "forge.example.org,www.forge.example.org",
         "CSRF_TRUSTED_ORIGINS": "https://forge.example.org",
-        "DATABASE_URL": f"sqlite:///{tmp_path}/forge.sqlite3",
-        "STATIC_ROOT": str(tmp_path / "static"),
-        "MEDIA_ROOT": str(tmp_path / "media"),
+        "DATABASE_URL": f"sqlite:///{folder}/forge.sqlite3",
+        "STATIC_ROOT": str(folder / "static"),
+        "MEDIA_ROOT": str(folder / "media"),
         "APP_VERSION": "1.2.3",
     }
 
 
 @pytest.fixture
-def ready_production(manage: Manage, production: dict[str, str]) -> dict[str, str]:
-    """The environment of a real site that has its tables and its static files."""
-    for command in (("migrate", "-v0"), ("collectstatic", "--noinput", "-v0")):
-        result = manage(*command, **production)
-        assert result.returncode == 0, result.stderr
+def production(tmp_path: Path) -> Environment:
+    return site_in(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def fresh_database(manage: Manage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite database that has its tables: migrated once, to be copied and not to be changed."""
+    folder = tmp_path_factory.mktemp("database")
+    result = manage("migrate", "-v0", **site_in(folder))
+    assert result.returncode == 0, result.stderr
+    return folder / "forge.sqlite3"
+
+
+@pytest.fixture(scope="session")
+def static_files(manage: Manage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The static files of a real site: collected once, to be read and not to be changed."""
+    folder = tmp_path_factory.mktemp("static")
+    result = manage("collectstatic", "--noinput", "-v0", **site_in(folder))
+    assert result.returncode == 0, result.stderr
+    return folder / "static"
+
+
+@pytest.fixture
+def migrated_production(production: Environment, fresh_database: Path, tmp_path: Path) -> Environment:
+    """The environment of a real site that has its tables."""
+    shutil.copy(fresh_database, tmp_path / "forge.sqlite3")
     return production
+
+
+@pytest.fixture
+def ready_production(migrated_production: Environment, static_files: Path) -> Environment:
+    """The environment of a real site that has its tables and its static files."""
+    return {**migrated_production, "STATIC_ROOT": str(static_files)}
 
 
 @pytest.fixture

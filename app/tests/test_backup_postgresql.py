@@ -3,11 +3,14 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import psycopg2
 import pytest
+
+from .conftest import Environment, site_in
 
 
 @pytest.fixture(scope="session")
@@ -29,53 +32,95 @@ def ask(url: str, statement: str, *values) -> list[tuple]:
     return rows
 
 
+def drop(server: str, name: str) -> None:
+    """Drop a database, and what a restore has left beside it."""
+    for (database,) in ask(server, "SELECT datname FROM pg_database WHERE datname LIKE %s", f"{name}%"):
+        ask(server, f"DROP DATABASE {database} WITH (FORCE)")
+
+
+@dataclass(frozen=True)
+class Role:
+    """The role that all sites of these tests have in common, with the rights that a test gives it."""
+
+    server: str
+    name: str
+    password: str
+
+    def url(self, database: str) -> str:
+        parts = urlsplit(self.server)
+        address = f"{parts.hostname}:{parts.port or 5432}"
+        return f"postgresql://{self.name}:{quote(self.password)}@{address}/{database}"
+
+    def own_database(self, template: str) -> str:
+        name = f"forge_{secrets.token_hex(4)}"
+        ask(self.server, f"CREATE DATABASE {name} OWNER {self.name} TEMPLATE {template}")
+        return name
+
+
+@pytest.fixture(scope="module")
+def role(server) -> Iterator[Role]:
+    role = Role(server, f"forge_{secrets.token_hex(4)}", f"p@ss {secrets.token_hex(8)}")
+    ask(server, f"CREATE ROLE {role.name} LOGIN PASSWORD %s", role.password)
+    yield role
+    ask(server, f"DROP ROLE {role.name}")
+
+
+@pytest.fixture(scope="module")
+def fresh(role, manage, tmp_path_factory) -> Iterator[Environment]:
+    """A site that has its tables: migrated once, to be copied and not to be changed."""
+    name = role.own_database(template="template1")
+    site = {**site_in(tmp_path_factory.mktemp("fresh")), "DATABASE_URL": role.url(name)}
+    result = manage("migrate", "-v0", **site)
+    assert result.returncode == 0, result.stderr
+    yield site
+    drop(role.server, name)
+
+
+@pytest.fixture(scope="module")
+def fresh_copy(fresh, manage, tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("copy") / "copy.dump"
+    result = manage("backup_database", str(file), **fresh)
+    assert result.returncode == 0, result.stderr
+    return file
+
+
 @pytest.fixture
-def make(server, manage, production) -> Iterator[Callable[..., dict[str, str]]]:
-    """Make a role with the given rights and its database, and return the environment of a site there."""
+def make(role, fresh, production) -> Iterator[Callable[..., Environment]]:
+    """Make a database of a role with the given rights, and return the environment of a site there."""
     made: list[str] = []
 
-    def make(rights: str = "", migrate: bool = True) -> dict[str, str]:
-        name, password = f"forge_{secrets.token_hex(4)}", f"p@ss {secrets.token_hex(8)}"
-        made.append(name)
-        ask(server, f"CREATE ROLE {name} LOGIN PASSWORD %s {rights}", password)
-        ask(server, f"CREATE DATABASE {name} OWNER {name}")
-        parts = urlsplit(server)
-        address = f"{parts.hostname}:{parts.port or 5432}"
-        quoted = password.replace("@", "%40").replace(" ", "%20")
-        site = {**production, "DATABASE_URL": f"postgresql://{name}:{quoted}@{address}/{name}"}
-        if migrate:
-            result = manage("migrate", "-v0", **site)
-            assert result.returncode == 0, result.stderr
-        return site
+    def make(rights: str = "NOCREATEDB") -> Environment:
+        ask(role.server, f"ALTER ROLE {role.name} {rights}")
+        made.append(role.own_database(template=database_of(fresh)))
+        return {**production, "DATABASE_URL": role.url(made[-1])}
 
     yield make
     for name in made:
-        for (database,) in ask(server, "SELECT datname FROM pg_database WHERE datname LIKE %s", f"{name}%"):
-            ask(server, f"DROP DATABASE {database} WITH (FORCE)")
-        ask(server, f"DROP ROLE {name}")
+        drop(role.server, name)
 
 
-@pytest.fixture(params=["", "CREATEDB"], ids=["one transaction", "beside and renamed"])
-def site(request, make) -> dict[str, str]:
+@pytest.fixture(params=["NOCREATEDB", "CREATEDB"], ids=["one transaction", "beside and renamed"])
+def site(request, make) -> Environment:
     """A site whose role may make no database, and one whose role may."""
     return make(request.param)
 
 
 @pytest.fixture
-def copy(manage, site, tmp_path) -> Path:
-    result = manage("backup_database", str(tmp_path / "copy.dump"), **site)
-    assert result.returncode == 0, result.stderr
-    return tmp_path / "copy.dump"
+def copy(fresh_copy, tmp_path) -> Path:
+    return Path(shutil.copy(fresh_copy, tmp_path))
 
 
-def titles(site: dict[str, str]) -> list[str]:
+def database_of(site: Environment) -> str:
+    return urlsplit(site["DATABASE_URL"]).path.strip("/")
+
+
+def titles(site: Environment) -> list[str]:
     return [title for (title,) in ask(site["DATABASE_URL"], "SELECT title FROM forge_template ORDER BY title")]
 
 
-def others(site: dict[str, str]) -> list[str]:
+def others(site: Environment) -> list[str]:
     """The databases that a restore has left beside the site's."""
-    name = urlsplit(site["DATABASE_URL"]).path.strip("/")
-    return ask(site["DATABASE_URL"], "SELECT datname FROM pg_database WHERE datname LIKE %s", f"{name}_%")
+    return ask(site["DATABASE_URL"], "SELECT datname FROM pg_database WHERE datname LIKE %s", f"{database_of(site)}_%")
 
 
 def refused(result, sentence: str) -> None:
@@ -120,7 +165,7 @@ def test_restore_while_the_site_is_connected(manage, site, copy):
     assert len(titles(site)) == 6
 
 
-def test_restore_into_nothing_with_migrations(manage, site, copy, server):
+def test_restore_into_nothing_with_migrations(manage, site, copy):
     url = site["DATABASE_URL"]
     ask(url, "DROP SCHEMA public CASCADE")
     ask(url, "CREATE SCHEMA public")
@@ -130,9 +175,8 @@ def test_restore_into_nothing_with_migrations(manage, site, copy, server):
     assert "No migrations to apply" in result.stdout
 
 
-def test_extension_of_the_administrator_stays(manage, site, copy, server, tmp_path):
-    name = urlsplit(site["DATABASE_URL"]).path
-    administrator = server.rpartition("/")[0] + name
+def test_extension_of_the_administrator_stays(manage, site, server, tmp_path):
+    administrator = f"{server.rpartition('/')[0]}/{database_of(site)}"
     ask(administrator, "CREATE EXTENSION pg_trgm")
     file = tmp_path / "with-extension.dump"
     assert manage("backup_database", str(file), **site).returncode == 0
@@ -191,25 +235,20 @@ def test_copy_that_breaks_on_the_way_changes_nothing(manage, site, copy, monkeyp
 
 
 @pytest.mark.parametrize("program", ["pg_dump", "pg_restore", "psql"])
-def test_missing_program_is_one_sentence(manage, make, tmp_path, monkeypatch, program):
+def test_missing_program_is_one_sentence(manage, make, copy, tmp_path, monkeypatch, program):
     site = make()
-    assert manage("backup_database", str(tmp_path / "copy.dump"), **site).returncode == 0
     programs = tmp_path / "programs"
     programs.mkdir()
     for other in {"pg_dump", "pg_restore", "psql", "docker", "sh"} - {program}:
         if found := shutil.which(other):
             (programs / other).symlink_to(found)
     monkeypatch.setenv("PATH", str(programs))
-    arguments = (
-        ["backup_database"]
-        if program == "pg_dump"
-        else ["restore_database", str(tmp_path / "copy.dump"), "--yes", "--replace"]
-    )
+    arguments = ["backup_database"] if program == "pg_dump" else ["restore_database", str(copy), "--yes", "--replace"]
     refused(manage(*arguments, **site), f"the program {program} is missing: install the package postgresql-client.")
 
 
 def test_server_that_refuses_is_one_sentence_without_the_password(manage, make, tmp_path):
-    site = make(migrate=False)
+    site = make()
     password = re.search(":([^:@]+)@", site["DATABASE_URL"])[1]
     site["DATABASE_URL"] = site["DATABASE_URL"].replace(password, "wrong")
     refused(manage("backup_database", **site), "pg_dump failed: .*password authentication failed for user .*")
@@ -218,21 +257,16 @@ def test_server_that_refuses_is_one_sentence_without_the_password(manage, make, 
     refused(manage("restore_database", str(tmp_path / "copy"), **site), "pg_restore failed: .*")
 
 
-def test_database_that_does_not_answer_is_one_sentence(manage, make, tmp_path):
+def test_database_that_does_not_answer_is_one_sentence(manage, make, copy):
     site = make()
-    copy = tmp_path / "copy.dump"
-    assert manage("backup_database", str(copy), **site).returncode == 0
     site["DATABASE_URL"] = re.sub(":[0-9]+/", ":1/", site["DATABASE_URL"])
     refused(manage("restore_database", str(copy), "--yes", **site), "the database does not answer: .*refused.*")
 
 
-def test_settings_of_the_database_are_not_lost(manage, make, tmp_path):
+def test_settings_of_the_database_are_not_lost(manage, make, copy):
     """What an administrator has set for a database would go with it: so it is not exchanged."""
     site = make("CREATEDB")
-    name = urlsplit(site["DATABASE_URL"]).path.strip("/")
-    ask(site["DATABASE_URL"], f"ALTER DATABASE {name} SET work_mem = '7MB'")
-    copy = tmp_path / "copy.dump"
-    assert manage("backup_database", str(copy), **site).returncode == 0
+    ask(site["DATABASE_URL"], f"ALTER DATABASE {database_of(site)} SET work_mem = '7MB'")
     result = manage("restore_database", str(copy), "--yes", "--replace", **site)
     assert result.returncode == 0, result.stderr
     assert ask(site["DATABASE_URL"], "SHOW work_mem") == [("7MB",)]

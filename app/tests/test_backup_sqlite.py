@@ -1,6 +1,11 @@
+import contextlib
 import os
+import pty
 import re
+import shutil
 import sqlite3
+import subprocess
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -8,20 +13,29 @@ import pytest
 
 from operations import databases
 
+from .conftest import APP, inherited, site_in
+
 TITLES = "SELECT title FROM forge_template ORDER BY title"
+TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+# As restore_database does it, but with less patience.
+IMPATIENT_RESTORE = (
+    "from django.core.management import call_command; from operations import databases;"
+    "databases.LOCK_TIMEOUT_SECONDS = 1; call_command('restore_database', {copy!r}, '--replace', '--yes')"
+)
 
 
 @pytest.fixture
-def site(manage, production):
-    assert manage("migrate", "-v0", **production).returncode == 0
-    return production
+def site(migrated_production):
+    return migrated_production
+
+
+def column(path: Path, query: str) -> list[str]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return [value for (value,) in connection.execute(query)]
 
 
 def titles(path: Path) -> list[str]:
-    connection = sqlite3.connect(path)
-    rows = connection.execute(TITLES).fetchall()
-    connection.close()
-    return [title for (title,) in rows]
+    return column(path, TITLES)
 
 
 def change(path: Path, statement: str) -> None:
@@ -31,11 +45,18 @@ def change(path: Path, statement: str) -> None:
     connection.close()
 
 
-@pytest.fixture
-def copy(manage, site, tmp_path) -> Path:
-    result = manage("backup_database", str(tmp_path / "copy.sqlite3"), **site)
+@pytest.fixture(scope="module")
+def fresh_copy(manage, fresh_database) -> Path:
+    """A copy of what each site holds at first: made once, to be copied and not to be changed."""
+    file = fresh_database.parent / "copy.sqlite3"
+    result = manage("backup_database", str(file), **site_in(fresh_database.parent))
     assert result.returncode == 0, result.stderr
-    return tmp_path / "copy.sqlite3"
+    return file
+
+
+@pytest.fixture
+def copy(fresh_copy, tmp_path) -> Path:
+    return Path(shutil.copy(fresh_copy, tmp_path))
 
 
 def refused(result, sentence: str) -> None:
@@ -108,11 +129,7 @@ def test_restore_puts_everything_back(manage, site, copy, tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"{database} holds what was in copy.sqlite3\n"
     assert titles(database) == before
-    assert (
-        not sqlite3.connect(database)
-        .execute("SELECT name FROM sqlite_master WHERE name = 'of_a_later_release'")
-        .fetchall()
-    )
+    assert "later" not in column(database, TABLES)
 
 
 def test_restore_into_nothing_with_migrations(manage, site, copy, tmp_path):
@@ -149,12 +166,6 @@ def test_without_anybody_to_ask_nothing_is_changed(manage, site, copy, tmp_path)
 @pytest.mark.parametrize(("answer", "kept"), [("yes", True), ("", True), ("NAME", False)])
 def test_operator_types_the_name_of_the_database(site, copy, tmp_path, answer, kept):
     """On a terminal: the answer comes through one."""
-    import pty
-    import subprocess
-    import sys
-
-    from .conftest import APP, inherited
-
     database = tmp_path / "forge.sqlite3"
     change(database, "DELETE FROM forge_template")
     outer, inner = pty.openpty()
@@ -201,7 +212,8 @@ def test_database_that_is_in_use_is_not_changed(manage, site, copy, tmp_path):
     database = tmp_path / "forge.sqlite3"
     holder = sqlite3.connect(database)
     holder.execute("BEGIN IMMEDIATE")
-    result = manage("restore_database", str(copy), "--replace", "--yes", **site)
+    site["DATABASE_URL"] += "?timeout=1"
+    result = manage("shell", "--no-imports", "-c", IMPATIENT_RESTORE.format(copy=str(copy)), **site)
     holder.close()
     refused(result, "the database was not changed: another process is writing to it.")
     assert len(titles(database)) == 6

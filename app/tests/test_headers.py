@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -59,8 +60,6 @@ HEADERS = (
     ],
 )
 def test_violations_are_reported_where_the_environment_says(manage, ready_production, only, sent, absent):
-    import json
-
     extra = {"CSP_REPORT_URI": "https://reports.example.org/csp", "CSP_REPORT_ONLY": only}
     result = manage("shell", "--no-imports", "-c", HEADERS, **extra, **ready_production)
     headers = json.loads(result.stdout.splitlines()[-1])
@@ -69,5 +68,8 @@ def test_violations_are_reported_where_the_environment_says(manage, ready_produc
 
 
 def test_cookies_of_production_travel_by_tls_only(manage, production):
-    script = "from django.conf import settings as s; print(s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, s.SESSION_COOKIE_HTTPONLY, s.SESSION_COOKIE_SAMESITE)"  # noqa: E501
+    script = (
+        "from django.conf import settings as s;"
+        "print(s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE, s.SESSION_COOKIE_HTTPONLY, s.SESSION_COOKIE_SAMESITE)"
+    )
     assert manage("shell", "--no-imports", "-c", script, **production).stdout == "True True True Lax\n"

@@ -64,21 +64,16 @@ def test_lines_of_a_request_bear_its_id(client, monkeypatch):
     assert {line["request_id"] for line in lines} == {"0123456789abcdef"}
 
 
-def test_without_log_dir_everything_goes_to_stdout(manage, production):
-    assert manage("migrate", "-v0", **production).returncode == 0
-    assert manage("collectstatic", "--noinput", "-v0", **production).returncode == 0
-    result = manage("shell", "--no-imports", "-c", FAIL_TO_SIGN_IN, **production)
+def test_without_log_dir_everything_goes_to_stdout(manage, ready_production):
+    result = manage("shell", "--no-imports", "-c", FAIL_TO_SIGN_IN, **ready_production)
     assert result.stderr == ""
     lines = result.stdout.splitlines()
     assert lines.count(SECURITY_LINE) == 1
     assert json.loads(lines[-1])["message"] == "a\nb"
 
 
-def test_log_dir_gets_the_files_too(manage, production, tmp_path):
-    production["LOG_DIR"] = str(tmp_path)
-    assert manage("migrate", "-v0", **production).returncode == 0
-    assert manage("collectstatic", "--noinput", "-v0", **production).returncode == 0
-    result = manage("shell", "--no-imports", "-c", FAIL_TO_SIGN_IN, **production)
+def test_log_dir_gets_the_files_too(manage, ready_production, tmp_path):
+    result = manage("shell", "--no-imports", "-c", FAIL_TO_SIGN_IN, LOG_DIR=str(tmp_path), **ready_production)
     assert SECURITY_LINE in result.stdout.splitlines()
     assert (tmp_path / "security.log").read_text() == SECURITY_LINE + "\n"
     entries = [json.loads(line) for line in (tmp_path / "app.log").read_text().splitlines()]

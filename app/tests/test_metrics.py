@@ -9,9 +9,13 @@ import pytest
 from .conftest import APP, inherited
 from .servers import wait_until
 
-CONFIGURATION = """
-workers = 2
-max_requests = 5
+WORKERS = 2
+REQUESTS_OF_A_WORKER = 5
+# More than the first workers answer together, so that others take over.
+REQUESTS = WORKERS * REQUESTS_OF_A_WORKER + 2
+CONFIGURATION = f"""
+workers = {WORKERS}
+max_requests = {REQUESTS_OF_A_WORKER}
 
 def child_exit(server, worker):
     from prometheus_client import multiprocess
@@ -78,15 +82,15 @@ def test_counts_of_all_workers_add_up_and_survive_a_worker(ready_production, tmp
         server = subprocess.Popen([sys.executable, *command], cwd=APP, env=environment, stdout=log, stderr=log)
     try:
         wait_until(lambda: sock.exists() and "ok" in ask(str(sock), "/livez"))
-        for _ in range(30):
+        for _ in range(REQUESTS):
             page = ask(str(sock), "/", **{"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"})
             assert "Sign in" in page
-        wait_until(lambda: total(ask(str(sock), "/metrics")) == 30)
+        wait_until(lambda: total(ask(str(sock), "/metrics")) == REQUESTS)
         text = ask(str(sock), "/metrics")
         assert "django_db_" in text
         assert "django_migrations" not in text
         pids = {file.stem.split("_")[-1] for file in directory.glob("counter_*.db")}
-        assert len(pids) > 2
+        assert len(pids) > WORKERS
     finally:
         server.terminate()
         server.wait()

@@ -18,7 +18,6 @@ PAGES = [
     "/missing",
 ]
 
-
 ELSEWHERE = ("http:", "https:", "//", "data:", "javascript:")
 
 
@@ -52,9 +51,7 @@ class Audit(HTMLParser):
         for name, value in attrs:
             if name == "style" or name.startswith("on"):
                 self.blocked.append(f"{tag} {name}")
-            if name in ("src", "href", "action") and (value or "").startswith(
-                ("http:", "https:", "//", "data:", "javascript:")
-            ):
+            if name in ("src", "href", "action") and (value or "").startswith(ELSEWHERE):
                 self.blocked.append(f"{tag} {name}={value}")
         if tag in ("h1", "h2", "h3"):
             self.headings.append(tag)

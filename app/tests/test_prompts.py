@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from forge.models import Template
-from forge.prompts import Piece, fill
+from forge.prompts import Piece, fill, variables
 
 SECRET = "my-own-business"
 
@@ -27,6 +27,13 @@ def test_values_replace_their_variables_and_others_stay():
         Piece(" ", ""),
         Piece("{{ c }}", "c"),
     ]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n", "\f", "\u00a0"])
+def test_blanks_around_a_name_are_no_part_of_it(blank):
+    body = f"{{{{{blank}name{blank}}}}}"
+    assert variables(body) == ["name"]
+    assert fill(body, {"name": "x"}) == [Piece("x", "name")]
 
 
 def test_value_is_not_looked_into():

@@ -1,6 +1,17 @@
+from collections.abc import Callable, Iterator
+
 import pytest
 from django.contrib.sessions.models import Session
 from django.test import Client
+from django.urls import URLResolver, get_resolver
+
+from forge.models import Favourite
+
+WRITES = ("INSERT", "UPDATE", "DELETE", "SAVEPOINT")
+
+
+def writes(queries) -> list[str]:
+    return [query["sql"] for query in queries.captured_queries if query["sql"].startswith(WRITES)]
 
 
 @pytest.fixture
@@ -44,6 +55,51 @@ def test_reading_goes_on(client, template, lock, method):
 
 
 @pytest.mark.parametrize(
+    ("path", "told"), [("", "boat</mark>"), ("prompt.md", "Name boat"), ("prompt.txt", "Name boat")]
+)
+def test_prompt_is_filled_because_that_changes_nothing(
+    client, template, lock, django_assert_max_num_queries, path, told
+):
+    lock.touch()
+    with django_assert_max_num_queries(2) as queries:
+        response = client.post(template.get_absolute_url() + path, {"value-thing": "boat"})
+    assert response.status_code == 200
+    assert told in response.text
+    assert writes(queries) == []
+
+
+def test_prompt_still_needs_its_token(template, lock):
+    lock.touch()
+    client = Client(enforce_csrf_checks=True)
+    path = template.get_absolute_url()
+    assert client.post(path, {"value-thing": "boat"}).status_code == 403
+    token = client.get(path).context["csrf_token"]
+    assert client.post(path, {"value-thing": "boat", "csrfmiddlewaretoken": token}).status_code == 200
+
+
+def named_views(resolver: URLResolver) -> Iterator[tuple[str, Callable]]:
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            yield from named_views(pattern)
+        else:
+            yield pattern.name, pattern.callback
+
+
+def test_no_other_view_may_say_that_it_changes_nothing():
+    declared = {name for name, view in named_views(get_resolver()) if hasattr(view, "changes_nothing")}
+    assert declared == {"detail", "download_md", "download_txt"}
+
+
+@pytest.mark.parametrize("path", ["favourite/", "no-such-page/"])
+def test_what_is_not_declared_is_refused(client, ann, template, lock, path):
+    client.force_login(ann)
+    lock.touch()
+    response = client.post(template.get_absolute_url() + path, {"keep": "true"})
+    assert response.status_code == 503
+    assert not Favourite.objects.exists()
+
+
+@pytest.mark.parametrize(
     ("path", "accept"),
     [("/api/templates/", "*/*"), ("/", "application/json"), ("/", "application/json, text/html;q=0.5")],
 )
@@ -59,13 +115,6 @@ def test_login_page_says_so(client, db, lock):
     assert "read-only" not in client.get("/login/").text
     lock.touch()
     assert "The site is read-only at the moment" in client.get("/login/").text
-
-
-WRITES = ("INSERT", "UPDATE", "DELETE", "SAVEPOINT")
-
-
-def writes(queries) -> list[str]:
-    return [query["sql"] for query in queries.captured_queries if query["sql"].startswith(WRITES)]
 
 
 def test_page_of_somebody_signed_in_writes_nothing(ann, lock, django_assert_max_num_queries):

@@ -37,6 +37,19 @@ def test_no_words_are_a_mistake(shelf, words):
     assert found(words) == []
 
 
+def found_by_admin(client, query: str) -> list[str]:
+    page = client.get(f"/admin/forge/template/?{query}")
+    assert page.status_code == 200
+    return [template.slug for template in page.context["cl"].result_list]
+
+
+def test_admin_finds_the_same_in_the_order_of_its_columns(admin_client, shelf):
+    assert found_by_admin(admin_client, "q=rollback") == ["in-body", "in-title", "in-role"]
+    # The role is the second column.
+    assert found_by_admin(admin_client, "q=rollback&o=-2") == ["in-role", "in-title", "in-body"]
+    assert found_by_admin(admin_client, "q=rollback&workflow_phase__exact=build") == ["in-title"]
+
+
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="other databases search the text as it is written")
 class TestOnPostgresql:
     def test_title_comes_before_role_before_body(self, shelf):
@@ -47,6 +60,9 @@ class TestOnPostgresql:
         assert found('"changes schema"') == []
         assert set(found("schema or pilot")) == {"elsewhere", "in-role"}
         assert found("rollback -pilot -talk") == ["in-title"]
+
+    def test_admin_uses_the_index_too(self, admin_client, shelf):
+        assert found_by_admin(admin_client, "q=schema+or+pilot") == ["in-role", "elsewhere"]
 
     def test_index_is_used(self, shelf):
         with connection.cursor() as cursor:

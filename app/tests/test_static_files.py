@@ -1,12 +1,13 @@
 import json
+from pathlib import Path
 
 
-def test_collectstatic_hashes_and_compresses(manage, production, tmp_path):
-    result = manage("collectstatic", "--noinput", "-v0", **production)
-    assert result.returncode == 0, result.stderr
-    static = tmp_path / "static"
-    names = json.loads((static / "staticfiles.json").read_text())["paths"]
-    hashed = static / names["forge/forge.css"]
+def hashed_names(static_files: Path) -> dict[str, str]:
+    return json.loads((static_files / "staticfiles.json").read_text())["paths"]
+
+
+def test_collectstatic_hashes_and_compresses(static_files):
+    hashed = static_files / hashed_names(static_files)["forge/forge.css"]
     assert hashed.name != "forge.css"
     assert hashed.is_file()
     for suffix in (".gz", ".br"):
@@ -14,10 +15,8 @@ def test_collectstatic_hashes_and_compresses(manage, production, tmp_path):
         assert 0 < compressed.stat().st_size < hashed.stat().st_size / 2
 
 
-def test_pages_ask_for_the_hashed_files(manage, production, tmp_path):
-    assert manage("collectstatic", "--noinput", "-v0", **production).returncode == 0
-    assert manage("migrate", "-v0", **production).returncode == 0
-    names = json.loads((tmp_path / "static" / "staticfiles.json").read_text())["paths"]
+def test_pages_ask_for_the_hashed_files(manage, ready_production, static_files):
+    stylesheet = f"/static/{hashed_names(static_files)['forge/forge.css']}"
     script = (
         "from django.test import Client;"
         "ask = lambda path, **more: Client().get(path, headers={'host': 'forge.example.org', **more});"
@@ -25,13 +24,13 @@ def test_pages_ask_for_the_hashed_files(manage, production, tmp_path):
         "import json;"
         "page = ask('/', **https);"
         "plain = ask('/');"
-        f"css = ask('/static/{names['forge/forge.css']}', **https);"
+        f"css = ask('{stylesheet}', **https);"
         "print(json.dumps([page.text, dict(page.headers), plain.status_code, plain.headers['Location'],"
         " css.status_code, dict(css.headers)]))"
     )
-    result = manage("shell", "--no-imports", "-c", script, **production)
+    result = manage("shell", "--no-imports", "-c", script, **ready_production)
     page, headers, plain_status, location, css_status, css_headers = json.loads(result.stdout.splitlines()[-1])
-    assert f"/static/{names['forge/forge.css']}" in page
+    assert stylesheet in page
     assert headers["Strict-Transport-Security"] == "max-age=3600"
     assert headers["X-Frame-Options"] == "DENY"
     assert headers["X-Content-Type-Options"] == "nosniff"

@@ -193,13 +193,3 @@ def test_library_has_two_useful_templates_for_each_phase():
     for phase in Phase:
         assert library.filter(workflow_phase=phase).count() == 2
     assert all(template.variables for template in library)
-
-
-def test_failure_is_an_exit_code_and_a_sentence(manage, tmp_path, production):
-    assert manage("migrate", "-v0", **production).returncode == 0
-    result = manage("sync_templates", str(tmp_path / "missing"), **production)
-    assert result.returncode == 1
-    assert result.stderr == f"CommandError: {tmp_path}/missing is not a directory: name one that holds the templates.\n"
-    assert manage("sync_templates", **production).stdout.endswith(
-        "12 created, 0 updated, 0 unchanged, 0 deactivated, 0 kept.\n"
-    )

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
 from ..forms import WORDS_MAX_CHARACTERS, FindForm
-from ..models import Phase, Template, TemplateQuerySet
+from ..models import ROLE_MAX_CHARACTERS, Phase, Template, TemplateQuerySet
 from .serializers import MistakesSerializer, RefusalSerializer, TemplateSerializer, TemplateSummarySerializer
 
 INVALID_CURSOR = {"cursor": ["Take the cursor from the addresses in next and previous."]}
@@ -43,7 +43,9 @@ class Pages(CursorPagination):
 FIND_PARAMETERS = [
     OpenApiParameter("q", {"type": "string", "maxLength": WORDS_MAX_CHARACTERS}, description="Words to search for."),
     OpenApiParameter("phase", str, enum=Phase.values, description="Only the templates of this phase."),
-    OpenApiParameter("role", {"type": "string", "maxLength": 60}, description="Only the templates of this role."),
+    OpenApiParameter(
+        "role", {"type": "string", "maxLength": ROLE_MAX_CHARACTERS}, description="Only the templates of this role."
+    ),
 ]
 
 TOO_MANY = OpenApiResponse(RefusalSerializer, "Too many requests: Retry-After says when to come back.")
