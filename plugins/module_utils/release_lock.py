@@ -14,6 +14,7 @@ from ansible_collections.groundwork.django.plugins.module_utils.files import Ref
 DIRECTORY = "/run/groundwork/releases"
 LEASE_SECONDS = 120
 """How long a run keeps its turn after a step: longer than a controller takes to the next one."""
+NOTE_BYTES = 2048
 WAIT_SECONDS = 300
 """How long the last step of a run that has died may go on."""
 
@@ -92,7 +93,7 @@ class ReleaseLock:
     def _read(self) -> dict:
         """The note in the file; empty where there is none, or half a one."""
         try:
-            note = json.loads(os.pread(self._descriptor, 4096, 0))
+            note = json.loads(os.pread(self._descriptor, NOTE_BYTES, 0))
         except ValueError:
             return {}
         return note if isinstance(note, dict) and {"run", "since", "seen", "began"} <= set(note) else {}
@@ -100,9 +101,8 @@ class ReleaseLock:
     def _write(self) -> None:
         """Write the note, seen now. It is read under the lock, or for a sentence only."""
         self._note["seen"] = time.clock_gettime(time.CLOCK_BOOTTIME)
-        text = json.dumps(self._note).encode()
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, text, 0)
+        # In one piece, as long as any: whoever reads it without the lock must not find half a note.
+        os.pwrite(self._descriptor, json.dumps(self._note).encode().ljust(NOTE_BYTES), 0)
 
     def _held(self, note: dict) -> Held:
         """The sentence about a turn of another run."""

@@ -46,7 +46,7 @@ def target(site: Site, wanted: str) -> str:
     bad = site.facts(wanted).get("bad")
     if bad:
         raise Refusal(
-            f"groundwork_release is {wanted}, which is marked bad since {bad['since']}, when {bad['operator']} went back "
-            f"from it: choose another one of {listed}."
+            f"groundwork_release is {wanted}, which is marked bad since {bad['since']}, when {bad['operator']} went "
+            f"back from it: choose another one of {listed}."
         )
     return wanted

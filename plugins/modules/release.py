@@ -28,11 +28,16 @@ options:
       - C(fetch) makes the release directory with the source, O(env) and O(gunicorn_conf), from scratch.
       - C(install) makes the virtualenv.
       - C(run) runs a command in the release, as the site's user, in the sandbox of the site's unit.
+      - C(migrate) has the release say which migrations it has and what those to come do, keeps that, makes a restore
+        point where there are some, runs O(command), and asks the live release O(health) again. Where that one answered
+        before and does not any more, the step fails.
+      - C(target) works out which release to go back to, O(id) or else the last good one before the live one, and
+        refuses one that cannot live with the migrations of the database.
       - C(start) seals the release, starts it in the idle slot and probes it until it answers.
       - C(switch) publishes the static files and sends requests to the new slot.
       - C(finish) waits for the requests of the old slot, stops it, and removes releases that are no longer kept.
     type: str
-    choices: [inspect, fetch, install, run, start, switch, finish]
+    choices: [inspect, fetch, install, run, migrate, target, start, switch, finish]
     required: true
   site:
     description: Where things of the site are.
@@ -262,6 +267,30 @@ options:
     description: Host that the probe asks for, unless O(health.host) names one.
     type: str
     default: localhost
+  manage_command:
+    description: Command that runs management commands, for C(migrate) and C(target).
+    type: list
+    elements: str
+    default: []
+  restore_point_command:
+    description:
+      - Command that C(migrate) runs as root before migrations that change something; C({release}) in it stands for
+        the id.
+    type: list
+    elements: str
+    default: []
+  back:
+    description: Whether C(switch) and C(finish) go back; the release that was live is marked bad then.
+    type: bool
+    default: false
+  anyway:
+    description: Whether C(target) takes a release that cannot live with the migrations of the database.
+    type: bool
+    default: false
+  bad_again:
+    description: Whether C(inspect) takes a release that is marked bad.
+    type: bool
+    default: false
   draining:
     description: What C(switch) has returned.
     type: list
@@ -321,7 +350,7 @@ held_by:
   type: dict
 id:
   description: Id of the release, begin of the commit or the content's digest and begin of the identity.
-  returned: step inspect
+  returned: steps inspect and target
   type: str
   sample: 3f2a9c81d0-9ab21c
 needed:
@@ -349,6 +378,11 @@ commit:
   description: The commit, for a git source.
   returned: step inspect
   type: str
+pending:
+  description: Migrations that were to come.
+  returned: step migrate
+  type: list
+  elements: str
 venv:
   description: Path of the virtualenv, which the releases with the same requirements share.
   returned: step fetch

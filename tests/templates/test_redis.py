@@ -20,7 +20,7 @@ def test_without_the_switch_there_is_neither_a_package_nor_a_url():
 
 
 def test_the_url_leads_to_the_socket_with_the_password_whatever_is_in_it():
-    (url,) = evaluate("redis", "redis_app_secrets", **ON).values()
+    (url,) = evaluate("gunicorn_app", "gunicorn_app_role_secrets", **ON).values()
     parts = urlsplit(url)
     assert (parts.scheme, parts.path, parts.query) == ("unix", "/run/forge-redis/redis.sock", "db=0")
     assert (parts.username, unquote(parts.password)) == ("forge", PASSWORD)
@@ -28,9 +28,8 @@ def test_the_url_leads_to_the_socket_with_the_password_whatever_is_in_it():
 
 def test_the_site_s_environment_has_the_url_and_no_message_has_it():
     url = evaluate("redis", "groundwork_redis_url", **ON)
-    given = {"gunicorn_app_role_secrets": {"REDIS_URL": url}}
-    assert "REDIS_URL=" in evaluate("gunicorn_app", "__gunicorn_app_env", **given)
-    assert url in evaluate("gunicorn_app", "__gunicorn_app_hidden", **given)
+    assert "REDIS_URL=" in evaluate("gunicorn_app", "__gunicorn_app_env", **ON)
+    assert url in evaluate("gunicorn_app", "__gunicorn_app_hidden", **ON)
 
 
 def test_a_secret_of_the_site_s_own_wins():

@@ -168,10 +168,8 @@ def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
         live_release=live,
         changed=module.check_mode and switch_needed,
     )
-    if module._diff and needed:
-        header = os.path.join(site.directory, "live")
-        before = f"{live}\n" if live else ""
-        result["diff"] = {"before_header": header, "after_header": header, "before": before, "after": f"{release_id}\n"}
+    if needed:
+        result |= live_diff(module, site, release_id)
     if not switch_needed:
         actions = run_live_slot(module, site)
         result.update(changed=bool(actions), actions=actions)
@@ -316,8 +314,9 @@ def migrate(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
         raise site.refuse(
             release_id,
             "migrate",
-            f"the release that serves does not work with the migrated database ({reason}), and the new one was not started; "
-            f"make what {', '.join(sorted(said['pending']))} changes in two releases, first what both can live with",
+            f"the release that serves does not work with the migrated database ({reason}), and the new one was not "
+            f"started; make what {', '.join(sorted(said['pending']))} changes in two releases, first what both can "
+            "live with",
         )
     return {**result, "changed": bool(said["pending"]), "pending": sorted(said["pending"])}
 
@@ -346,7 +345,17 @@ def target(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
             f"{', '.join(found)}. Release a correction instead, or restore the database as it was before; nothing was "
             f"changed, and {site.still_serves()}."
         )
-    return {"changed": False, "id": release_id, "live_release": site.live_release, "switch_needed": True}
+    result = {"changed": module.check_mode, "id": release_id, "live_release": site.live_release}
+    return result | live_diff(module, site, release_id)
+
+
+def live_diff(module: AnsibleModule, site: Site, release_id: str) -> dict:
+    """What becomes of the link to the live release, as `diff` where one is asked for."""
+    if not module._diff:
+        return {}
+    header = os.path.join(site.directory, "live")
+    before, after = (f"{name}\n" if name else "" for name in (site.live_release, release_id))
+    return {"diff": {"before_header": header, "after_header": header, "before": before, "after": after}}
 
 
 def stays_active(site: Site, slot: str, restarts: str | None) -> bool:
@@ -419,6 +428,8 @@ STEPS = {
     "finish": finish,
 }
 """What is done in each step: a function of module, site and proxy that returns the result. Raises Refusal."""
+LOOKS = ("inspect", "target")
+"""Steps that look, and do so in check mode too."""
 
 
 def take(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
@@ -433,14 +444,8 @@ def take(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
         if step == "finish":
             facts = site.facts(release_id)
             known = {name: facts[name] for name in ("source", "previous", "slot") if name in facts}
-            audit.note(
-                site,
-                "rolled back" if module.params["back"] else "released",
-                module.params["run"],
-                lock.seconds,
-                release=release_id,
-                **known,
-            )
+            event = "rolled back" if module.params["back"] else "released"
+            audit.note(site, event, module.params["run"], lock.seconds, release=release_id, **known)
         lock.over = step == "finish" or not result.get("switch_needed", True)
     return result
 
@@ -455,7 +460,7 @@ def carry_out(module: AnsibleModule) -> None:
         if not module.check_mode:
             result = take(module, site, proxy)
         else:
-            result = inspect(module, site, proxy) if step == "inspect" else {"changed": False}
+            result = STEPS[step](module, site, proxy) if step in LOOKS else {"changed": False}
     except Held as held:
         module.fail_json(msg=str(held), held_by=held.run)
     except Refusal as refusal:
