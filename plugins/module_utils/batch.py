@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         host_facts,
         localization,
         logrotate_policies,
+        maintenance,
         nginx_tls,
         packages,
         postgres_cluster,

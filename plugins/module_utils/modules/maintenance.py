@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What module maintenance does on the host."""
+
+from __future__ import annotations
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.groundwork.django.plugins.module_utils import postgres
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, write_atomically
+
+ARGUMENTS = {
+    "mode": {"type": "str", "choices": ["on", "read_only", "off"], "required": True},
+    "flags": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "path": {"type": "path", "required": True},
+            "modes": {"type": "list", "elements": "str", "choices": ["on", "read_only"], "required": True},
+        },
+    },
+    "database": {
+        "type": "dict",
+        "options": {
+            "name": {"type": "str", "required": True},
+            "user": {"type": "str", "required": True},
+            "port": {"type": "int", "default": 5432},
+        },
+    },
+}
+"""Options of the module."""
+
+
+def set_flag(path: str, wanted: bool, check: bool) -> str:
+    """Make or remove a file. Returns what was done, empty where nothing had to be. Raises Refusal."""
+    if os.path.lexists(path) == wanted:
+        return ""
+    if wanted and not os.path.isdir(os.path.dirname(path)):
+        raise Refusal(f"{os.path.dirname(path)} is not on the host: apply the whole site once first.")
+    if not check:
+        if wanted:
+            write_atomically(path, b"", 0o644)
+        else:
+            os.unlink(path)
+    return f"{'make' if wanted else 'remove'} {path}"
+
+
+def set_database(database: dict, read_only: bool, check: bool) -> str:
+    """Have a role read only, or write again, in sessions from now on. Returns what was done. Raises Refusal."""
+    versions = postgres.installed_versions()
+    server = postgres.Server(versions[-1] if versions else "", database["port"])
+    name, user = postgres.literal(database["name"]), postgres.literal(database["user"])
+    found = server.ask(f"""
+        SELECT json_build_object('read_only', EXISTS (
+            SELECT FROM pg_db_role_setting s
+            JOIN pg_roles r ON r.oid = s.setrole
+            JOIN pg_database d ON d.oid = s.setdatabase
+            WHERE r.rolname = {user} AND d.datname = {name}
+                AND 'default_transaction_read_only=on' = ANY (s.setconfig)));
+    """)
+    if found["read_only"] == read_only:
+        return ""
+    if not check:
+        role = f"{postgres.identifier(database['user'])} IN DATABASE {postgres.identifier(database['name'])}"
+        action = "SET default_transaction_read_only = on" if read_only else "RESET default_transaction_read_only"
+        # A session keeps what it began with. Django replaces one that was ended between two requests.
+        server.run(f"""
+            ALTER ROLE {role} {action};
+            SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE usename = {user} AND datname = {name} AND state = 'idle';
+        """)
+    return f"{'keep' if read_only else 'let'} {database['user']} {'from writing' if read_only else 'write'}"
+
+
+def carry_out(module: AnsibleModule) -> None:
+    """Do the work of the module and end by its exit_json or fail_json."""
+    mode, database = module.params["mode"], module.params["database"]
+    os.umask(0o022)
+    try:
+        actions = [set_flag(flag["path"], mode in flag["modes"], module.check_mode) for flag in module.params["flags"]]
+        if database:
+            actions.append(set_database(database, mode == "read_only", module.check_mode))
+    except Refusal as refusal:
+        module.fail_json(msg=str(refusal))
+    done = [action for action in actions if action]
+    result = {"changed": bool(done), "actions": done}
+    if module._diff:
+        listed = "".join(f"{action}\n" for action in done)
+        result["diff"] = {"before_header": "maintenance", "after_header": "maintenance", "before": "", "after": listed}
+    module.exit_json(**result)
