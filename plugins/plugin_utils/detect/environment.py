@@ -32,7 +32,8 @@ class Variable:
     """A name that is read. ``default`` is None where there is none, or none that is a constant.
 
     ``code`` is a default that is worked out. ``is_certain`` is false where it is read only under a condition.
-    ``setting`` is what it becomes: ``DEBUG``, ``DATABASES.HOST``. ``separator``, ``cast`` and ``in_list`` say how.
+    ``setting`` is what it becomes: ``DEBUG``, ``DATABASES.HOST``. ``separator``, ``in_list`` and ``cast`` say how; a
+    cast is ``int`` for the reader's own, ``int()`` for a call around it.
     """
 
     name: str
@@ -169,7 +170,7 @@ class _Reader(ast.NodeVisitor):
             elif isinstance(above, ast.Attribute) and above.attr == "split":
                 fields["separator"] = " "
             elif isinstance(above, ast.Call) and inside is not above.func:
-                fields["cast"] = fields["cast"] or dotted(above)
+                fields["cast"] = fields["cast"] or f"{dotted(above)}()"
             elif isinstance(above, ast.Call) and fields.get("separator") == " " and not names:
                 fields["separator"] = first_text(above) or " "
             elif isinstance(above, ast.Dict) and inside in above.values:

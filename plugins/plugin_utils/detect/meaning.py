@@ -91,8 +91,8 @@ def meaning(variable: Variable, site: str, has_postgis: bool) -> Meaning | None:
         return Meaning(f"{{{{ {listed} | join('{separator}') }}}}", "all domains")
     if what == "debug":
         is_on = variable.default not in ("False", "0", "", "false", "no", "off")
-        value: str | bool = "" if variable.cast == "bool" and not variable.required else False
-        value = "0" if variable.cast == "int" else value
+        # bool("False") is true, and int("False") an error.
+        value = {"bool()": "", "int": "0", "int()": "0"}.get(variable.cast, False)
         return Meaning(value, "off on a real site") if is_on else None
     if what in ("secret key", "own secret"):
         value = f"{{{{ vault_{site}_{variable.name.lower()} }}}}"

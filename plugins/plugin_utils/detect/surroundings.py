@@ -17,6 +17,7 @@ from ansible_collections.groundwork.django.plugins.plugin_utils.detect.checkout 
     Fact,
     dotted,
     first_text,
+    text_of,
     texts_in,
 )
 
@@ -53,14 +54,10 @@ def extensions(checkout: Checkout) -> dict[str, str]:
         if "xtension" not in checkout.text(path) and "EXTENSION" not in checkout.text(path):
             continue
         for _path, node in checkout.nodes(path):
-            if not isinstance(node, ast.Call):
-                continue
-            operation = dotted(node).rpartition(".")[2]
-            names = [EXTENSIONS.get(operation)]
+            operation = dotted(node).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+            names = [EXTENSIONS.get(operation), *IN_SQL.findall(text_of(node) or "")]
             if operation == "CreateExtension":
-                names = [first_text(node) or next(iter(texts_in(node)), None)]
-            elif operation == "RunSQL":
-                names = [name for text in texts_in(node) for name in IN_SQL.findall(text)]
+                names.append(next(iter(texts_in(node)), None))
             for name in filter(None, names):
                 found.setdefault(name, f"{path}:{node.lineno}")
     return found
@@ -126,7 +123,10 @@ def celery(checkout: Checkout) -> Fact | None:
 def health(checkout: Checkout, files: list[str]) -> Fact | None:
     """The path that best proves that a site can serve: of its urls, or that a middleware of the project answers."""
     root = settings.text_setting(checkout, files, "ROOT_URLCONF")
-    found = list(_urls(checkout, root.value, "/", ())) if root else []
+    modules = [root.value] if root else []
+    # What is worked out, or elsewhere, is looked for where it mostly is.
+    modules += [checkout.module_name(path) for path in checkout.named("urls.py", 3)[:1]]
+    found = [fact for module in modules for fact in _urls(checkout, module, "/", ())]
     for _place, value in settings.assigned(checkout, files, "MIDDLEWARE"):
         for name in texts_in(value):
             path = checkout.module(name.rpartition(".")[0])

@@ -75,6 +75,7 @@ class Migration(migrations.Migration):
         TrigramExtension(),
         CreateExtension("ltree"),
         migrations.RunSQL("CREATE EXTENSION IF NOT EXISTS unaccent;"),
+        migrations.RunPython(lambda apps, editor: editor.execute('create extension "uuid-ossp"')),
     ]
 """,
     "locale/de/LC_MESSAGES/django.po": "",
@@ -248,7 +249,7 @@ def test_production_wins_over_what_manage_py_says(propose):
     values = page.values
     assert values["gunicorn_app_settings_module"] == "config.settings.production"
     assert values["gunicorn_app_requirements"] == ["requirements/production.txt"]
-    assert values["groundwork_database_extensions"] == ["pg_trgm", "ltree", "unaccent"]
+    assert values["groundwork_database_extensions"] == ["pg_trgm", "ltree", "unaccent", "uuid-ossp"]
     assert values["groundwork_site_media_url"] == "/uploads/"
     assert values["gunicorn_app_health"] == {"path": "/api/healthz/"}
     assert values["gunicorn_app_system_packages"] == ["libpq5"]
