@@ -61,7 +61,7 @@ def _django(page: Page, project: Project) -> None:
     page.part("Django")
     checkout, files = project.checkout, project.files
     if project.manage:
-        page.value("gunicorn_app_project_subdir", checkout.subdir, project.manage)
+        page.value("gunicorn_app_project_subdir", checkout.subdir, f"{project.manage}.")
         others = [path for path in checkout.named("manage.py", DEEPEST_MANAGE) if path != project.manage]
         if others:
             page.note(f"There are others: {', '.join(others)}.")
@@ -70,8 +70,7 @@ def _django(page: Page, project: Project) -> None:
         page.value("gunicorn_app_manage_command", command, why)
     choice = project.choice
     if choice and _MODULE.match(choice.module):
-        why = f"{choice.why}{', a guess' if choice.is_guess and 'guess' not in choice.why else ''}."
-        page.value("gunicorn_app_settings_module", choice.module, why)
+        page.value("gunicorn_app_settings_module", choice.module, f"{choice.why}.")
         if checkout.module(choice.module) is None:
             page.note(f"No file of the checkout is {choice.module}: it must come from an installed package.")
     else:
@@ -213,7 +212,8 @@ def _database(page: Page, project: Project) -> None:
     else:
         page.note("No migration creates an extension.")
     if "postgis" in names:
-        page.value("postgres_extra_packages", ["postgresql-postgis"], "The extension postgis is a package of its own.")
+        why = "The extension postgis is a package; from PostgreSQL's own repository postgresql-<version>-postgis-3."
+        page.value("postgres_extra_packages", ["postgresql-postgis"], why)
     if "vector" in names:
         why = "The extension vector is a package of its own, which bears the version of PostgreSQL."
         page.missing("postgres_extra_packages", ["postgresql-17-pgvector"], why)

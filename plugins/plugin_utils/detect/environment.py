@@ -17,6 +17,7 @@ from ansible_collections.groundwork.django.plugins.plugin_utils.detect.checkout 
 NAME = re.compile(r"[A-Z][A-Z0-9_]+\Z")
 SECRET = re.compile(r"(?:^|_)(?:\w*KEY|SECRETS?|PASSWORD|PASSWD|PASS|TOKEN|DSN|CREDENTIALS|SALT)(?:_ID)?\Z|SECRET")
 NO_SECRET = re.compile(r"PUBLIC|PUBLISHABLE|SITE_KEY\Z|_(?:FILE|PATH|SECONDS|NAME|ENABLED|TIMEOUT|LIFETIME|URL)\Z")
+WITH_PASSWORD = re.compile(r"://[^/\s]*:[^/\s]*@")
 #: methods of django-environ that have a name of their own
 NAMES_OF_METHODS = {
     **dict.fromkeys(("db", "db_url"), "DATABASE_URL"),
@@ -51,6 +52,10 @@ class Variable:
     def is_secret(self) -> bool:
         """Whether the name says that the value is one."""
         return self.setting == "SECRET_KEY" or bool(SECRET.search(self.name) and not NO_SECRET.search(self.name))
+
+    def hides_default(self) -> bool:
+        """Whether the default must not be shown: that of a secret, or a URL with a password."""
+        return self.is_secret or bool(WITH_PASSWORD.search(f"{self.default}{self.code}"))
 
 
 def variables(checkout: Checkout, files: list[str]) -> list[Variable]:

@@ -8,7 +8,7 @@ from ansible_collections.groundwork.django.plugins.plugin_utils.detect.page impo
 from ansible_collections.groundwork.django.plugins.plugin_utils.detect.project import Project
 
 _ISSUED = "put what its issuer gave you into vault.yml, not a random value"
-_BROKER = "the role redis is a cache, whose data may get lost: name a Redis that keeps it"
+_BROKER = "not the role redis, which may lose data"
 
 
 def write(page: Page, project: Project) -> None:
@@ -49,14 +49,15 @@ def _entry(project: Project, variable: environment.Variable) -> tuple[Entry, boo
     if variable.is_secret:
         value = f"{{{{ vault_{project.site}_{name.lower()} }}}}"
         return Entry(name, value, f"{why}; {_ISSUED}." if is_needed else why, is_needed), True
-    return Entry(name, variable.default or "", why, False, is_needed), False
+    default = "" if variable.hides_default() else variable.default or ""
+    return Entry(name, default, why, False, is_needed), False
 
 
 def _read_at(variable: environment.Variable) -> str:
     """Where a name is read, and whether it must be set. The default of a secret is never shown."""
     if variable.required:
         return f"{variable.place}, required{'' if variable.is_certain else ' under a condition'}"
-    default = f", its default is {variable.code[:60]}" if variable.code and not variable.is_secret else ""
+    default = f", its default is {variable.code[:60]}" if variable.code and not variable.hides_default() else ""
     return f"{variable.place}, optional{default}"
 
 

@@ -12,6 +12,7 @@ import textwrap
 from dataclasses import dataclass, field
 
 WIDTH = 118
+_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s]*@")
 _TEMPLATE = re.compile(r"\{\{|\{%|\{#")
 
 
@@ -83,8 +84,9 @@ class Page:
 
 
 def plain(text: str) -> str:
-    """Text on one line, without what could end a comment or steer a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    """Text on one line, without a URL's password and without what could end a comment or steer a terminal."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    return _PASSWORD.sub("://***@", line)
 
 
 def quoted(text: str) -> str:

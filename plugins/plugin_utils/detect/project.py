@@ -7,9 +7,9 @@ import os
 import re
 from dataclasses import dataclass
 
+from ansible_collections.groundwork.django.plugins.plugin_utils import site_rules
 from ansible_collections.groundwork.django.plugins.plugin_utils.detect import environment, requirements, settings
 from ansible_collections.groundwork.django.plugins.plugin_utils.detect.checkout import Checkout, DetectionError
-from ansible_collections.groundwork.django.plugins.plugin_utils.site_rules import RESERVED_NAMES
 
 DEEPEST_MANAGE = 2
 
@@ -56,6 +56,7 @@ def read(root: str) -> Project:
         )
     files = settings.files_of(checkout, choice.module) if choice else []
     name = re.sub(r"[^a-z0-9]+", "_", (packages.project or os.path.basename(root)).lower()).strip("_")
-    name = re.sub(r"^(?=\d)|^$", "site_", name)[:24].strip("_")
-    site = f"{name}_site" if name in RESERVED_NAMES else name
+    site = name[:24].strip("_")
+    if any(site_rules.site_name_faults(site)):
+        site = f"site_{site}".strip("_")
     return Project(checkout, packages, manage, choice, files, environment.variables(checkout, files), site)

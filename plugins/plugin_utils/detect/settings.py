@@ -26,11 +26,10 @@ SHARED = frozenset({"base", "common", "defaults", "default", "settings"})
 
 @dataclass(frozen=True)
 class Choice:
-    """A settings module, and why it is this one; ``is_guess`` where no file of the project names it."""
+    """A settings module, and why it is this one."""
 
     module: str
     why: str
-    is_guess: bool
 
 
 def named_settings(checkout: Checkout, path: str) -> Fact | None:
@@ -55,11 +54,11 @@ def choose(checkout: Checkout, starters: list[str]) -> Choice | None:
         found += [path for path in checkout.named("__init__.py", 4) if path.endswith("settings/__init__.py")]
         if not found:
             return None
-        named = Fact(checkout.module_name(found[0]), found[0])
+        named = Fact(checkout.module_name(found[0]), f"{found[0]}, a guess by its name")
     sibling = _production_sibling(checkout, named.value)
     if sibling:
-        return Choice(sibling, f"a guess by its name; {named.place} has {named.value}", True)
-    return Choice(named.value, named.place, named.place.endswith("/__init__.py") or ":" not in named.place)
+        return Choice(sibling, f"a guess by its name; {named.place} has {named.value}")
+    return Choice(named.value, named.place)
 
 
 def _production_sibling(checkout: Checkout, module: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.groundwork.django.plugins.plugin_utils import detection, specs
+from ansible_collections.groundwork.django.plugins.plugin_utils import detection, site_rules, specs
 from ansible_collections.groundwork.django.plugins.plugin_utils.detect.checkout import DetectionError
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -164,6 +164,7 @@ def env_text(name, default=""):
 SECRET_KEY = envsecret("SECRET_KEY")
 DEBUG = envbool("DEBUG", "False")
 TITLE = env_text("TITLE")
+ENVIRONMENT = env_text("ENVIRONMENT", os.uname().nodename)
 if "TRACING" in os.environ:
     INSTALLED_APPS = ["tracing"]
 if os.getenv("DB") == "postgres":
@@ -345,7 +346,7 @@ def test_a_projects_own_readers_are_understood(propose):
     }
     lines = page.text().splitlines()
     assert '  # TITLE: ""  # hc/settings.py:15, optional' in lines
-    assert '  # TRACING: ""  # hc/settings.py:16, optional' in lines
+    assert '  # TRACING: ""  # hc/settings.py:17, optional' in lines
     assert "gunicorn_app_system_packages" not in page.values
     assert "poetry export" in prose(page)
 
@@ -361,9 +362,23 @@ def test_the_remote_of_git_is_the_source_without_its_credentials(propose):
     assert "sentinel" not in page.text()
 
 
-def test_no_default_of_a_secret_is_shown(propose):
-    for files in (PLAIN, LAYERED):
-        assert "sentinel" not in propose(files).text()
+@pytest.mark.parametrize("shape", ["plain", "layered"])
+def test_no_default_of_a_secret_is_shown(propose, shape):
+    assert "sentinel" not in propose(SHAPES[shape]).text()
+
+
+def test_no_password_is_shown_that_hides_in_code_or_in_a_url(propose):
+    settings = """import os
+SECRET_KEY = os.environ.get("CRYPTO", make("sentinel"))
+TOKEN = os.environ.get("SMS_TOKEN", make("sentinel"))
+SEARCH = os.environ.get("SEARCH_URL", "https://ada:sentinel@search.example.org")
+QUEUE = os.environ.get("QUEUE_URL", make("https://ada:sentinel@queue.example.org"))
+"""
+    procfile = "worker: celery -b redis://:sentinel@queue.example.org worker\n"
+    page = propose({**PLAIN, "shop/settings.py": settings, "Procfile": procfile})
+    assert "sentinel" not in page.text()
+    assert 'SEARCH_URL: ""' in page.text()
+    assert "celery -b redis://***@queue.example.org worker" in prose(page)
 
 
 def test_nothing_is_executed(propose, tmp_path):
@@ -377,7 +392,9 @@ def test_text_of_a_checkout_becomes_neither_a_template_nor_a_line(propose):
     settings = PLAIN["shop/settings.py"].replace('"static/"', repr(f"https://x/{evil}/"))
     settings += f"import os\nTITLE = os.environ.get('TITLE', {evil + chr(10) + 'groundwork_environment: x'!r})\n"
     settings += "COLOUR = os.environ.get('COLOUR', '\\x1b[31m\\x85x')\n"
-    page = propose({**PLAIN, "shop/settings.py": settings, f"{evil}/package.json": '{"scripts": {"build": "x"}}'})
+    package = '{"scripts": {"build": "x"}}'
+    procfile = "worker: run \x1b[31m\u2028groundwork_environment: x\n"
+    page = propose({**PLAIN, "shop/settings.py": settings, f"{evil}/package.json": package, "Procfile": procfile})
     assert yaml.safe_load(page.text()) == page.values
     assert evil not in str(page.values)
     assert "groundwork_environment" not in page.values
@@ -442,3 +459,19 @@ def test_a_settings_package_that_chooses_by_itself_is_left_to_it(propose, packag
     shop["shop/settings/__init__.py"] = package
     page = propose({**shop, **{f"shop/settings/{name}.py": "" for name in files}})
     assert page.values["gunicorn_app_settings_module"] == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "site"),
+    [
+        ("My Shop!", "my_shop"),
+        ("2nd-try", "site_2nd_try"),
+        ("redis", "site_redis"),
+        ("x", "site_x"),
+        ("a" * 40, "a" * 24),
+    ],
+)
+def test_the_name_of_the_project_becomes_one_that_a_site_may_have(propose, name, site):
+    page = propose({**PLAIN, "pyproject.toml": f'[project]\nname = "{name}"\n'})
+    assert page.values["groundwork_site_name"] == site
+    assert list(site_rules.site_name_faults(site)) == []
