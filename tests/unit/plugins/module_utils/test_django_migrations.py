@@ -1,0 +1,97 @@
+"""What migrations do to code from before them, judged by the real operations of Django."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import django
+import pytest
+from ansible_collections.groundwork.django.plugins.module_utils import django_migrations, migrations
+from django.conf import settings
+
+if not settings.configured:
+    settings.configure(DEFAULT_AUTO_FIELD="django.db.models.AutoField")
+    django.setup()
+
+from django.contrib.postgres.operations import TrigramExtension
+from django.db import migrations as m
+from django.db import models
+from django.db.migrations.state import ModelState, ProjectState
+from django.db.models.functions import Now
+
+APP = Path(__file__).resolve().parents[4] / "app"
+
+
+@pytest.fixture
+def state() -> ProjectState:
+    made = ProjectState()
+    fields = [
+        ("id", models.AutoField(primary_key=True)),
+        ("title", models.CharField(max_length=50)),
+        ("note", models.TextField(null=True)),
+    ]
+    made.add_model(ModelState("forge", "Template", fields))
+    return made
+
+
+HARMLESS = {
+    "a new model": m.CreateModel("Other", []),
+    "a nullable column": m.AddField("template", "more", models.TextField(null=True)),
+    "a column with a default of the database": m.AddField("template", "at", models.DateTimeField(db_default=Now())),
+    "a relation of many to many": m.AddField("template", "friends", models.ManyToManyField("forge.Template")),
+    "a longer column": m.AlterField("template", "title", models.CharField(max_length=80)),
+    "a column that may be empty now": m.AlterField("template", "title", models.CharField(max_length=50, null=True)),
+    "another help text": m.AlterField("template", "title", models.CharField(max_length=50, help_text="Short.")),
+    "an index": m.AddIndex("template", models.Index(fields=["title"], name="titles")),
+    "another name in the admin": m.AlterModelOptions("template", {"verbose_name": "prompt"}),
+    "code": m.RunPython(m.RunPython.noop),
+    "an extension": TrigramExtension(),
+    "a change of the state only": m.SeparateDatabaseAndState(state_operations=[m.RemoveField("template", "title")]),
+}
+HARMFUL = {
+    "adds template.more": m.AddField("template", "more", models.TextField(default="")),
+    "removes template.title": m.RemoveField("template", "title"),
+    "renames template.title": m.RenameField("template", "title", "name"),
+    "removes the model Template": m.DeleteModel("Template"),
+    "renames the model Template": m.RenameModel("Template", "Prompt"),
+    "renames the table of template": m.AlterModelTable("template", "prompts"),
+    "alters template.title": m.AlterField("template", "title", models.CharField(max_length=20)),
+    "alters template.note": m.AlterField("template", "note", models.TextField()),
+    "adds the constraint once": m.AddConstraint("template", models.UniqueConstraint(fields=["title"], name="once")),
+    "adds a constraint to template": m.AlterUniqueTogether("template", {("title", "note")}),
+    "runs SQL of its own": m.RunSQL("SELECT 1"),
+    "removes template.note": m.SeparateDatabaseAndState([m.RemoveField("template", "note")]),
+}
+
+
+@pytest.mark.parametrize("kind", HARMLESS)
+def test_older_code_lives_with(state, kind):
+    assert django_migrations.misfits(HARMLESS[kind], "forge", state) == []
+
+
+@pytest.mark.parametrize("words", HARMFUL)
+def test_older_code_cannot_live_with_one_that(state, words):
+    [(_model, said)] = django_migrations.misfits(HARMFUL[words], "forge", state)
+    assert said.startswith(words)
+
+
+def test_an_operation_of_another_kind_is_not_taken_for_harmless(state):
+    class Exotic(m.operations.base.Operation):
+        pass
+
+    [(_model, said)] = django_migrations.misfits(Exotic(), "forge", state)
+    assert said == "does something that is not known to be harmless (Exotic)"
+
+
+def test_a_real_project_says_it_in_its_shell(tmp_path):
+    environment = {**os.environ, "DJANGO_ENV": "test", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "manage.py", "shell", "--verbosity", "0", "-c", migrations.question()]
+    done = subprocess.run(command, cwd=APP, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = migrations.answer(done.stdout)
+    assert "forge.0001_initial" in said["known"]
+    assert said["applied"] == []
+    assert said["pending"]["forge.0001_initial"] == {"creates": ["forge.template"], "misfits": []}
