@@ -26,7 +26,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -249,11 +249,9 @@ class _Connection:
         """Whether the server has not closed it yet, as far as is known."""
         return not (self.reader.at_eof() or self.reader.exception() or self.writer.is_closing())
 
-    async def ask(self, kind: Kind, headers: list[tuple[str, str]]) -> tuple[int, bytes]:
+    async def ask(self, request: Iterable[h11.Event]) -> tuple[int, bytes]:
         """Send a request and return status and body. Raise _Failed when no whole answer comes."""
-        request = h11.Request(method=kind.method, target=kind.path, headers=headers)
-        parts = (request, h11.Data(kind.body), h11.EndOfMessage()) if kind.body else (request, h11.EndOfMessage())
-        self.writer.write(b"".join(self.http.send(part) for part in parts))
+        self.writer.write(b"".join(self.http.send(part) for part in request))
         status, body, data, begun = 0, bytearray(), b"", False
         while True:
             try:
@@ -288,16 +286,18 @@ class _Client:
         self.trust.set_alpn_protocols(["http/1.1"])
         self.room = asyncio.Semaphore(plan.connections)
         self.idle: list[_Connection] = []
-        self.headers = {kind.name: self._headers(kind) for kind in plan.kinds}
+        self.requests = {kind.name: self._request(kind) for kind in plan.kinds}
 
-    def _headers(self, kind: Kind) -> list[tuple[str, str]]:
+    def _request(self, kind: Kind) -> list[h11.Event]:
+        """A request of this kind, made once: checking its headers each time would be a good part of the work."""
         site = self.plan.host if self.plan.port == 443 else f"{self.plan.host}:{self.plan.port}"
         headers = {"Host": site, "User-Agent": "groundwork-load", "Accept": "*/*"}
-        if not kind.repeatable:
+        if kind.body or not kind.repeatable:
             headers |= {"Origin": f"https://{site}", "Content-Length": str(len(kind.body))}
         if kind.new_connection:
             headers["Connection"] = "close"
-        return list({**headers, **kind.headers}.items())
+        request = h11.Request(method=kind.method, target=kind.path, headers=list({**headers, **kind.headers}.items()))
+        return [request, h11.Data(kind.body), h11.EndOfMessage()]
 
     async def request(self, kind: Kind, due: float, sample: Sample) -> None:
         """Make one request that was due at a moment of the loop's clock, and fill in what became of it."""
@@ -345,7 +345,7 @@ class _Client:
     async def _ask(self, connection: _Connection, kind: Kind) -> tuple[int, bytes]:
         """Ask on a connection, and keep it for the next request where both sides may use it again."""
         try:
-            answer = await connection.ask(kind, self.headers[kind.name])
+            answer = await connection.ask(self.requests[kind.name])
         except BaseException:
             connection.writer.transport.abort()
             raise
