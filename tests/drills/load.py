@@ -24,6 +24,7 @@ import math
 import multiprocessing
 import signal
 import ssl
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -177,12 +178,8 @@ class Load:
         if root and not root.is_file():
             raise ValueError(f"The root is {str(root)!r}, which is no file: name a PEM file with the authority's root.")
         host, port = parts.hostname, parts.port or 443
-        where = str(root) if root else None
+        where = str(root.resolve()) if root else None
         self._plan = _Plan(host, port, address or host, where, tuple(kinds), rate, seconds, timeout, connections)
-        self._pipe, self._theirs = multiprocessing.Pipe()
-        # Spawned, not forked: nothing of the caller's threads and memory comes along.
-        context = multiprocessing.get_context("spawn")
-        self._process = context.Process(target=_work, args=(self._plan, self._theirs), daemon=True)
         self._started = math.nan
 
     def __enter__(self) -> Load:
@@ -191,13 +188,17 @@ class Load:
 
     def __exit__(self, *_error: object) -> None:
         self._process.kill()
-        self._process.join()
+        self._process.wait()
         self._pipe.close()
 
     def start(self) -> None:
         """Start the stream; returns when the first request is due."""
-        self._process.start()
-        self._theirs.close()
+        self._pipe, theirs = multiprocessing.Pipe()
+        # A bare interpreter: one that multiprocessing starts would import the caller's program, pytest mostly, as well.
+        command = [sys.executable, "-c", f"import load; load.work({theirs.fileno()})"]
+        self._process = subprocess.Popen(command, cwd=Path(__file__).parent, pass_fds=[theirs.fileno()])
+        theirs.close()
+        self._pipe.send(self._plan)
         self._started = self._receive(30)
 
     def stop(self) -> Result:
@@ -213,7 +214,7 @@ class Load:
     def _result(self, seconds: float) -> Result:
         slowest = max(kind.own_seconds for kind in self._plan.kinds)
         result = self._receive(max(seconds, 0) + slowest + self._plan.timeout + 30)
-        self._process.join()
+        self._process.wait()
         return result
 
     def _receive(self, seconds: float):
@@ -222,8 +223,7 @@ class Load:
             if self._pipe.poll(seconds):
                 return self._pipe.recv()
         except (EOFError, ConnectionResetError):
-            self._process.join()
-            raise LoadError(f"The load generator died with {self._process.exitcode}.") from None
+            raise LoadError(f"The load generator died with exit status {self._process.wait()}.") from None
         self._process.kill()
         raise LoadError(f"The load generator said nothing for {seconds:.0f} s.")
 
@@ -383,15 +383,13 @@ class _Client:
         return Result(started, seconds, samples, time.process_time() - used)
 
 
-def _work(plan: _Plan, pipe: Pipe) -> None:
-    """The generator's process: it ends with the pipe, so that it never outlives its caller for long."""
+def work(descriptor: int) -> None:
+    """The generator's process: it gets its plan from a pipe, and ends with it, so that it never outlives its caller."""
     # Ctrl-C is the caller's, which then stops the stream and shows what there is.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    async def run() -> Result:
-        return await _Client(plan).stream(pipe)
-
-    result = asyncio.run(run())
+    pipe = Pipe(descriptor)
+    client = _Client(pipe.recv())
+    result = asyncio.run(client.stream(pipe))
     with contextlib.suppress(BrokenPipeError):
         pipe.send(result)
 
@@ -431,4 +429,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # As a module: what passes through the pipe must have the same name on both sides.
+    import load
+
+    sys.exit(load.main())

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+# Programs beside other programs, not a package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "drills"))
 
 IDLE_SECONDS = 0.05
