@@ -197,12 +197,18 @@ def test_a_mix_comes_by_weight_and_evenly_spread(mix):
         ("http://site.test", {}, "write https://"),
         ("https://site.test/page", {}, "the paths are the mix's"),
         ("https://site.test", {"rate": 0}, "above 0"),
-        ("https://site.test", {"root": Path("/nowhere.pem")}, "'/nowhere.pem', which is no file"),
+        ("https://site.test", {"root": Path("/nowhere.pem")}, "'/nowhere.pem', which is no certificate"),
+        ("https://site.test", {"root": Path(__file__)}, "test_load.py', which is no certificate"),
     ],
 )
 def test_what_cannot_work_is_told_in_a_sentence(url, options, words):
     with pytest.raises(ValueError, match=words):
         Load(url, [Kind("front", "/")], **{"rate": 1, **options})
+
+
+def test_kinds_that_cannot_be_told_apart_are_refused():
+    with pytest.raises(ValueError, match="same name"):
+        Load("https://site.test", [Kind("front", "/"), Kind("front", "/other")], rate=1)
 
 
 def test_the_command_prints_a_table_and_writes_every_request(site, tmp_path):
