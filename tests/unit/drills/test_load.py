@@ -97,7 +97,7 @@ def test_a_get_on_a_connection_that_closes_meanwhile_is_sent_once_more(site):
 
 def test_a_post_on_a_connection_that_closes_meanwhile_fails_and_is_not_sent_again(site):
     result = one_at_a_time(site, "/stale", "POST")
-    assert reasons(result) == {"closed before the answer": 5}
+    assert reasons(result) == {"kept-alive connection closed before the answer": 5}
     assert result.retried == 0
     assert len(site.requests) == 10
 
