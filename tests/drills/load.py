@@ -12,7 +12,7 @@ that is `retried`, no failure. A POST is not sent again, since the server may ha
 its own. nginx does that now and then when it reloads (seen with 1.22), to connections that it takes for idle.
 
 The requests are made in a process of their own, so that a busy test does not slow them down. At 200 requests a second,
-one in ten on a new connection, it takes about 16 % of a core (15 to 18 % on a busy machine; Python 3.11, P-256).
+one in ten on a new connection, it takes 16 to 18 % of a core (busy 2-core machine, Python 3.11, P-256 certificate).
 """
 
 from __future__ import annotations
