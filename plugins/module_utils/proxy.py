@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""nginx in front of the two slots: which one it sends requests to, and whether it has noticed."""
+"""The web server in front of the two slots: which one it sends requests to, and what is still open to the other.
+
+It connects to a link that leads to the socket of the live slot, so a switch is one rename and the web server is not
+touched. Connections that it keeps stay with the old slot; docs/decisions/0005-switch.md says why that loses nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,12 @@ import re
 import time
 
 from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
-from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, group_id, write_atomically
-from ansible_collections.groundwork.django.plugins.module_utils.slots import SLOTS, Site, last_line
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, group_id
+from ansible_collections.groundwork.django.plugins.module_utils.slots import SLOTS, Site, last_line, link, read_link
 
-UPSTREAM = """\
-# Managed by Ansible (groundwork.django.gunicorn_app): the live slot, replaced at each switch.
-upstream {name} {{
-    server unix:{socket} fail_timeout=0;
-    keepalive 32;
-}}
-"""
 TAKE_OVER_SECONDS = 15
+CONNECTED = "03"
+"""State of a connected socket in /proc/net/unix."""
 
 
 def workers() -> dict[int, bool]:
@@ -50,111 +49,68 @@ def has_group(worker: int, group: int) -> bool:
     return match is None or str(group) in match.group(1).split()
 
 
-class Proxy:
-    """nginx as one site sees it.
+def connections(path: str) -> int:
+    """How many connections are open to a socket."""
+    with open("/proc/net/unix", encoding="utf-8", errors="replace") as stream:
+        entries = (line.rstrip("\n").split(maxsplit=7) for line in stream)
+        return sum(1 for entry in entries if len(entry) == 8 and entry[5] == CONNECTED and entry[7] == path)
 
-    options: upstream_file (what names the live slot to nginx), proxy_user, proxy_test_command and
-    proxy_reload_command (lists of words). An empty reload command stands for no proxy at all.
+
+class Proxy:
+    """The web server as one site sees it.
+
+    options: socket_file (the link that it connects to), proxy_user (of its workers) and proxy_reload_command (words),
+    which has nginx start new workers; an empty one stands for no nginx on this host.
     """
 
     def __init__(self, site: Site, options: dict) -> None:
         self.site = site
-        self.file: str = options["upstream_file"]
+        self.file: str = options["socket_file"]
         self.user: str = options["proxy_user"]
-        self.test_command: list[str] = options["proxy_test_command"]
         self.reload_command: list[str] = options["proxy_reload_command"]
 
-    @property
-    def enabled(self) -> bool:
-        return bool(self.reload_command)
-
-    def read(self) -> str:
-        """Content of the upstream file; empty where there is none."""
-        try:
-            with open(self.file, encoding="utf-8") as stream:
-                return stream.read()
-        except FileNotFoundError:
-            return ""
-
     def named(self) -> str:
-        """The slot that the upstream file names; empty where it names none."""
-        text = self.read()
-        return next((slot for slot in SLOTS if f"unix:{self.site.socket(slot)}" in text), "")
+        """The slot that requests go to; empty where there is none."""
+        target = read_link(self.file)
+        return next((slot for slot in SLOTS if target == self.site.socket(slot)), "")
 
     def knows_group(self) -> bool:
         """Whether nginx's workers may open the sockets: a new membership takes effect with the next workers."""
         group = group_id(self.site.user)
-        alive = [worker for worker, ending in workers().items() if not ending]
-        return group is None or not self.user or all(has_group(worker, group) for worker in alive)
+        if group is None or not self.user or not self.reload_command:
+            return True
+        return all(has_group(worker, group) for worker, ending in workers().items() if not ending)
 
     def is_stale(self) -> bool:
         """Whether requests would not reach the live slot."""
-        return self.enabled and bool(self.site.live) and (self.named() != self.site.live or not self.knows_group())
+        return bool(self.site.live) and (self.named() != self.site.live or not self.knows_group())
 
-    def wanted(self, slot: str) -> str:
-        """The upstream file for a slot. What else stands in it stays."""
-        text = self.read()
-        for other in SLOTS:
-            text = text.replace(f"unix:{self.site.socket(other)}", f"unix:{self.site.socket(slot)}")
-        if f"unix:{self.site.socket(slot)}" in text:
-            return text
-        return UPSTREAM.format(name=self.site.name, socket=self.site.socket(slot))
+    def point_to(self, slot: str) -> None:
+        """Send requests to a slot. Raises Refusal, with requests going where they went before."""
+        if not self.knows_group():
+            self.renew_workers()
+        link(self.site.socket(slot), self.file)
 
-    def point_to(self, slot: str) -> list[int]:
-        """Send requests to a slot and return the old workers, which still finish theirs.
-
-        Raises Refusal with a reason; then nginx goes on as before, and the upstream file is the old one.
-        """
-        if not self.enabled:
-            return []
-        before = self.read()
-        existed = os.path.exists(self.file)
-        write_atomically(self.file, self.wanted(slot).encode())
-        try:
-            code, output = run_merged(self.test_command) if self.test_command else (0, "")
-            if code != 0:
-                raise Refusal(f"the test of the web server's configuration failed: {last_error(output)}")
-            old = [worker for worker, ending in workers().items() if not ending]
-            code, output = run_merged(self.reload_command)
-            if code != 0:
-                raise Refusal(f"the web server could not be reloaded: {last_error(output)}")
-            self.wait_for_new_workers(old)
-        except Refusal:
-            if existed:
-                write_atomically(self.file, before.encode())
-            else:
-                os.unlink(self.file)
-            raise
-        return old
-
-    @staticmethod
-    def wait_for_new_workers(old: list[int]) -> None:
-        """Wait until new workers have taken over. Raises Refusal when they do not."""
-        if not old:
-            return
+    def renew_workers(self) -> None:
+        """Have nginx start workers that are members of the site's group. Raises Refusal."""
+        old = {worker for worker, ending in workers().items() if not ending}
+        code, output = run_merged(self.reload_command)
+        if code != 0:
+            raise Refusal(f"the web server could not be reloaded: {last_line(output) or 'it said nothing'}")
         end = time.monotonic() + TAKE_OVER_SECONDS
-        while time.monotonic() < end:
-            alive = [worker for worker, ending in workers().items() if not ending]
-            if alive and not set(alive) & set(old):
+        while old:
+            alive = {worker for worker, ending in workers().items() if not ending}
+            if alive and not alive & old:
                 return
+            if time.monotonic() > end:
+                raise Refusal(f"the web server did not start new workers within {TAKE_OVER_SECONDS} s")
             time.sleep(0.05)
-        raise Refusal(f"the web server did not take up its new configuration within {TAKE_OVER_SECONDS} s")
 
-
-def last_error(output: str) -> str:
-    """The line of an output that tells most."""
-    for line in output.splitlines():
-        if "[emerg]" in line:
-            return re.sub(r"^\s*\d+#\d+:\s*", "", line.partition("[emerg]")[2]).strip()
-    return last_line(output) or "it said nothing"
-
-
-def wait_for_end(old: list[int], seconds: float) -> bool:
-    """Wait until old workers have finished their requests. Returns whether they have, in that time."""
-    end = time.monotonic() + seconds
-    while True:
-        if not set(old) & set(workers()):
-            return True
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
+    def wait_for_end(self, slot: str, seconds: float) -> bool:
+        """Wait until nothing is open to a slot that requests no longer go to. Returns whether that came, in time."""
+        end = time.monotonic() + seconds
+        while connections(self.site.socket(slot)):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.1)
+        return True

@@ -77,21 +77,18 @@ options:
     type: dict
     required: true
     suboptions:
-      upstream_file:
-        description: File that names the live slot's socket to the web server.
+      socket_file:
+        description: Link to the socket of the live slot; the web server connects to it.
         type: path
         required: true
       proxy_user:
         description: User of the web server's workers; they have to be members of the site's group.
         type: str
         default: ""
-      proxy_test_command:
-        description: Command that tests the configuration; empty for none.
-        type: list
-        elements: str
-        default: []
       proxy_reload_command:
-        description: Command that has the web server read its configuration; empty for no web server at all.
+        description:
+          - Command that has the web server start new workers, which know that their user has become a member of the
+            site's group; empty for no web server on this host.
         type: list
         elements: str
         default: []
@@ -291,11 +288,6 @@ options:
     description: Whether C(inspect) takes a release that is marked bad.
     type: bool
     default: false
-  draining:
-    description: What C(switch) has returned.
-    type: list
-    elements: int
-    default: []
   drain_seconds:
     description: How long C(finish) waits at most.
     type: int
@@ -396,11 +388,6 @@ packages:
   returned: step fetch
   type: list
   elements: str
-draining:
-  description: Workers of nginx that still finish their requests.
-  returned: step switch
-  type: list
-  elements: int
 actions:
   description: What was done about the units of the slots.
   returned: steps inspect and finish

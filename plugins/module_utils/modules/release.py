@@ -20,7 +20,7 @@ from ansible_collections.groundwork.django.plugins.module_utils import (
 from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 from ansible_collections.groundwork.django.plugins.module_utils.modules import service
-from ansible_collections.groundwork.django.plugins.module_utils.proxy import Proxy, wait_for_end
+from ansible_collections.groundwork.django.plugins.module_utils.proxy import Proxy
 from ansible_collections.groundwork.django.plugins.module_utils.release_lock import Held, ReleaseLock
 from ansible_collections.groundwork.django.plugins.module_utils.slots import SLOTS, Site, last_line
 from ansible_collections.groundwork.django.plugins.module_utils.venv import Uv, Virtualenv, lock
@@ -47,9 +47,8 @@ SOURCE_OPTIONS = {
     "digest": {"type": "str"},
 }
 PROXY_OPTIONS = {
-    "upstream_file": {"type": "path", "required": True},
+    "socket_file": {"type": "path", "required": True},
     "proxy_user": TEXT,
-    "proxy_test_command": WORDS,
     "proxy_reload_command": WORDS,
 }
 HEALTH_OPTIONS = {
@@ -103,7 +102,6 @@ ARGUMENTS = {
     "back": {"type": "bool", "default": False},
     "anyway": {"type": "bool", "default": False},
     "bad_again": {"type": "bool", "default": False},
-    "draining": {"type": "list", "elements": "int", "default": []},
     "drain_seconds": {"type": "int", "default": 60},
     "keep_releases": {"type": "int", "default": 5},
     "secrets": {**WORDS, "no_log": True},
@@ -272,8 +270,9 @@ def start(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     slot = site.slot_for(release_id)
     if site.linked(slot) != release_id or not site.is_active(slot):
         # A run that was killed may have left requests going to this slot.
-        if site.live and proxy.enabled and proxy.named() == slot:
-            wait_for_end(proxy.point_to(site.live), params["drain_seconds"])
+        if site.live and proxy.named() == slot:
+            proxy.point_to(site.live)
+            proxy.wait_for_end(slot, params["drain_seconds"])
         site.stop(slot)
         build.Builder(site, release_id).seal()
         site.put_into(slot, release_id)
@@ -388,7 +387,7 @@ def switch(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     builder = build.Builder(site, release_id)
     builder.publish_static()
     try:
-        old = proxy.point_to(slot)
+        proxy.point_to(slot)
     except Refusal as refusal:
         if needed:
             site.stop(slot)
@@ -402,13 +401,13 @@ def switch(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
             site.note(previous, bad={"since": now, "operator": module.params["run"].get("operator", "somebody")})
         else:
             site.note(release_id, previous=previous, slot=slot, switched=now, bad=None)
-    return {"changed": True, "slot": slot, "draining": old}
+    return {"changed": True, "slot": slot}
 
 
-def finish(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
+def finish(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     """Wait until the old slot has nothing to do, and remove old releases."""
     params = module.params
-    drained = wait_for_end(params["draining"], params["drain_seconds"])
+    drained = proxy.wait_for_end(Site.other(site.live), params["drain_seconds"])
     if not drained:
         module.warn(f"Requests to the old slot of {site.name} were still open after {params['drain_seconds']} s.")
     actions = run_live_slot(module, site)

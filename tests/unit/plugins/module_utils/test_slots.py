@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 from ansible_collections.groundwork.django.plugins.module_utils import build, proxy
-from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 from ansible_collections.groundwork.django.plugins.module_utils.slots import Site
 
 
@@ -89,28 +89,29 @@ def test_release_is_complete_only_when_it_says_so(site):
     assert site.is_complete("a") and not site.is_complete("") and not site.is_complete("b")
 
 
-def test_upstream_file_changes_its_slot_and_nothing_else(site, tmp_path):
-    file = tmp_path / "upstream.conf"
-    options = {"upstream_file": str(file), "proxy_user": "", "proxy_test_command": [], "proxy_reload_command": ["true"]}
-    front = proxy.Proxy(site, options)
+def test_requests_go_where_the_link_leads(site, tmp_path):
+    link = tmp_path / "live.sock"
+    front = proxy.Proxy(site, {"socket_file": str(link), "proxy_user": "", "proxy_reload_command": []})
     assert front.named() == ""
-    assert "server unix:/run/forge/blue/gunicorn.sock" in front.wanted("blue")
-    file.write_text("upstream forge {\n server unix:/run/forge/blue/gunicorn.sock; keepalive 7;\n}\n", encoding="utf-8")
-    assert front.named() == "blue"
-    assert front.wanted("green") == file.read_text(encoding="utf-8").replace("/blue/", "/green/")
+    front.point_to("green")
+    assert (front.named(), os.readlink(link)) == ("green", "/run/forge/green/gunicorn.sock")
+    link.unlink()
+    link.symlink_to("/run/other/green/gunicorn.sock")
+    assert front.named() == ""
 
 
-def test_failing_test_leaves_the_upstream_file_as_it_was(site, tmp_path):
-    file = tmp_path / "upstream.conf"
-    options = {"proxy_user": "", "proxy_test_command": ["false"], "proxy_reload_command": ["true"]}
-    front = proxy.Proxy(site, {"upstream_file": str(file), **options})
-    with pytest.raises(Refusal, match="test of the web server's configuration failed"):
-        front.point_to("blue")
-    assert not file.exists()
-    file.write_text("as it was", encoding="utf-8")
-    with pytest.raises(Refusal):
-        front.point_to("blue")
-    assert file.read_text(encoding="utf-8") == "as it was"
+def test_a_slot_is_waited_for_while_something_is_open_to_it(site, tmp_path):
+    front = proxy.Proxy(site, {"socket_file": str(tmp_path / "l"), "proxy_user": "", "proxy_reload_command": []})
+    site.run_directory = str(tmp_path)
+    (tmp_path / "blue").mkdir()
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        server.bind(site.socket("blue"))
+        server.listen()
+        assert front.wait_for_end("blue", 0)
+        client.connect(site.socket("blue"))
+        with server.accept()[0]:
+            assert not front.wait_for_end("blue", 0.2)
+        assert front.wait_for_end("blue", 5)
 
 
 def test_old_releases_go_with_logs_virtualenvs_and_static_files(site):
