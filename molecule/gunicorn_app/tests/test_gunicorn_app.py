@@ -296,3 +296,92 @@ def test_old_releases_are_removed(host):
     assert live(host)[1] in releases
     logs = [name.removesuffix(".log") for name in host.check_output("ls /var/log/forge-releases").split()]
     assert set(releases) <= set(logs)
+
+
+def playbook(name: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run one of the collection's playbooks on the scenario's host."""
+    inventory = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
+    path = SCENARIO.parents[1] / "playbooks" / f"{name}.yml"
+    command = ["ansible-playbook", "--inventory", str(inventory), *arguments, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def said(done: subprocess.CompletedProcess) -> str:
+    """What a run said, on one line."""
+    return " ".join((done.stdout + done.stderr).split())
+
+
+MIGRATION = """
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("minimal", "{after}")]
+    operations = [migrations.{operation}]
+"""
+
+
+def migrate(site: Path, name: str, after: str, operation: str) -> None:
+    """Give the site one more migration."""
+    text = MIGRATION.format(after=after, operation=operation)
+    (site / "minimal" / "migrations" / f"{name}.py").write_text(text, encoding="utf-8")
+
+
+def test_going_back_goes_to_the_release_before_and_twice_goes_back_twice(host, play, front, site):
+    releases = [live(host)[1]]
+    for number in range(2):
+        with (site / "minimal" / "urls.py").open("a", encoding="utf-8") as stream:
+            stream.write(f"# release {number}\n")
+        play("--tags", "deploy", from_directory(site))
+        releases.append(live(host)[1])
+    for earlier in reversed(releases[:2]):
+        done = playbook("rollback")
+        assert done.returncode == 0, said(done)
+        assert live(host)[1] == earlier
+        assert front().body.decode().startswith(earlier)
+    # The release that is bad is not made again unawares.
+    bad = play("--tags", "deploy", from_directory(site))
+    assert "is marked bad since" in " ".join(bad.output.split())
+    assert live(host)[1] == releases[0]
+    done = playbook("rollback", "-e", f"groundwork_release={releases[1]}")
+    assert done.returncode != 0
+    assert f"groundwork_release is {releases[1]}, which is marked bad since" in said(done)
+    events = [json.loads(line) for line in host.check_output("cat /var/log/forge-releases/audit.jsonl").splitlines()]
+    assert [event["event"] for event in events[-4:]] == ["released", "released", "rolled back", "rolled back"]
+    assert all(event["operator"] and event["seconds"] > 0 for event in events[-4:])
+
+
+def test_a_new_nullable_column_is_gone_back_from_and_a_dropped_one_is_refused_by_name(host, play, front, site):
+    before = live(host)[1]
+    operation = 'AddField("visit", "note", models.TextField(null=True))'
+    migrate(site, "0002_note", "0001_initial", operation)
+    play("--tags", "deploy", from_directory(site))
+    done = playbook("rollback")
+    assert done.returncode == 0, said(done)
+    assert live(host)[1] == before
+
+    migrate(site, "0003_no_note", "0002_note", 'RemoveField("visit", "seen")')
+    play("--tags", "deploy", from_directory(site))
+    after = live(host)
+    done = playbook("rollback")
+    assert done.returncode != 0
+    assert f"cannot go back to release {before}, which would not work with the database since" in said(done)
+    assert "minimal.0003_no_note (removes visit.seen)" in said(done)
+    assert live(host) == after
+    assert front().status == 200
+
+
+def test_a_second_release_at_a_time_is_told_who_is_at_it(host, play, site):
+    (site / "minimal" / "slow.py").write_text("# another release\n", encoding="utf-8")
+    slow = json.dumps({"gunicorn_app_build_commands": [{"command": "sleep 15"}]})
+    first = subprocess.Popen(
+        [*command("--tags", "deploy", from_directory(site)), "-e", slow], stdout=subprocess.PIPE, text=True
+    )
+    for line in first.stdout:
+        if "Run the build commands" in line:
+            break
+    second = subprocess.run(command("--tags", "deploy"), capture_output=True, text=True, check=False)
+    first.stdout.read()
+    assert second.returncode != 0
+    assert re.search(r"forge is being released by \S+@\S+ since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", said(second))
+    assert first.wait() == 0

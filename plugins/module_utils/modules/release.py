@@ -154,7 +154,8 @@ def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
             f"{bad['since']}, when {bad['operator']} went back from it. Change the code or the values, or set "
             f"gunicorn_app_bad_release_enabled to true."
         )
-    needed = live != release_id and not (bad and live and not params["bad_again"])
+        release_id = live
+    needed = live != release_id
     slot = site.slot_for(release_id) if needed else site.live
     switch_needed = needed or proxy.is_stale()
     result.update(
@@ -401,7 +402,7 @@ def switch(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
             site.note(previous, bad={"since": now, "operator": module.params["run"].get("operator", "somebody")})
         else:
             site.note(release_id, previous=previous, slot=slot, switched=now, bad=None)
-    return {"changed": True, "slot": slot}
+    return {"changed": True, "slot": slot, "switched": needed}
 
 
 def finish(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
@@ -433,18 +434,18 @@ LOOKS = ("inspect", "target")
 
 def take(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     """Take a step in the turn of this run, and note in the audit log what came of it. Raises Refusal."""
-    step, release_id = module.params["step"], module.params["id"]
+    step = module.params["step"]
     with ReleaseLock(site.name, module.params["run"], module.params["gone"]) as lock:
         try:
             result = STEPS[step](module, site, proxy)
         except Refusal:
-            audit.note(site, "failed", module.params["run"], lock.seconds, release=release_id, step=step)
+            audit.note(site, "failed", module.params["run"], lock.seconds, release=module.params["id"], step=step)
             raise
-        if step == "finish":
-            facts = site.facts(release_id)
+        if result.get("switched"):
+            facts = site.facts(module.params["id"])
             known = {name: facts[name] for name in ("source", "previous", "slot") if name in facts}
             event = "rolled back" if module.params["back"] else "released"
-            audit.note(site, event, module.params["run"], lock.seconds, release=release_id, **known)
+            audit.note(site, event, module.params["run"], lock.seconds, release=module.params["id"], **known)
         lock.over = step == "finish" or not result.get("switch_needed", True)
     return result
 
