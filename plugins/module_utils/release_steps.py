@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The steps of a release. Each is given the module, the site and the proxy, and returns its part of the result.
+
+What fails is said by a Refusal, in one sentence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.groundwork.django.plugins.module_utils import (
+    build,
+    git_source,
+    migrations,
+    probe,
+    rollback,
+)
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
+from ansible_collections.groundwork.django.plugins.module_utils.modules import service
+from ansible_collections.groundwork.django.plugins.module_utils.proxy import Proxy
+from ansible_collections.groundwork.django.plugins.module_utils.slots import SLOTS, Site, last_line
+from ansible_collections.groundwork.django.plugins.module_utils.venv import Uv, Virtualenv, lock
+
+PROBE_PAUSE = 1.0
+UV_DIRECTORY = "/opt/groundwork/uv"
+UV_CACHE = "/var/cache/groundwork/uv"
+
+
+def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
+    """Which release the values stand for, and what has to be done to make it the live one. Raises Refusal.
+
+    Where nothing has to be done, it only sees to the units.
+    """
+    params = module.params
+    source = params["source"]
+    result = {"commit": ""}
+    if source["type"] == "git":
+        try:
+            _name, result["commit"] = git_source.Repository(source, params["ssh_key"], "").resolve()
+        except Refusal:
+            # On a bare host git itself comes with the real run.
+            if module.check_mode and not os.path.isdir(site.directory):
+                return {
+                    **result,
+                    "changed": True,
+                    "id": "",
+                    "needed": True,
+                    "reuse": False,
+                    "switch_needed": True,
+                    "slot": "blue",
+                    "live_release": "",
+                }
+            raise
+    content = result["commit"] or source["digest"]
+    identity = f"{params['identity']}\0{build.python_of(params['python'])}"
+    release_id = f"{content[:10]}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"
+    live = site.live_release
+    bad = site.facts(release_id).get("bad")
+    if bad and live and not params["bad_again"]:
+        module.warn(
+            f"{site.name} stays with release {live}: {release_id}, which the values stand for, is marked bad since "
+            f"{bad['since']}, when {bad['operator']} went back from it. Change the code or the values, or set "
+            f"gunicorn_app_bad_release_enabled to true."
+        )
+        release_id = live
+    needed = live != release_id
+    slot = site.slot_for(release_id) if needed else site.live
+    switch_needed = needed or proxy.is_stale()
+    result.update(
+        id=release_id,
+        needed=needed,
+        reuse=needed and site.is_complete(release_id),
+        switch_needed=switch_needed,
+        slot=slot,
+        live_release=live,
+        changed=module.check_mode and switch_needed,
+    )
+    if needed:
+        result |= live_diff(module, site, release_id)
+    if not switch_needed:
+        actions = run_live_slot(module, site)
+        result.update(changed=bool(actions), actions=actions)
+    return result
+
+
+def run_live_slot(module: AnsibleModule, site: Site) -> list[str]:
+    """Run the live slot, stop the other one, and return what was done. Raises Refusal."""
+    units = [
+        {"name": site.unit(site.live)},
+        {"name": site.unit(Site.other(site.live)), "state": "stopped", "enabled": False},
+    ]
+    return service.keep(units, module.params["timeout_seconds"], module.check_mode)
+
+
+def fetch(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
+    """Make the release directory from scratch. Raises Refusal."""
+    params = module.params
+    release_id, source = params["id"], params["source"]
+    if release_id == site.live_release:
+        raise Refusal(f"Release {release_id} of {site.name} is live; it cannot be built again.")
+    if not os.path.isdir(os.path.join(site.directory, "releases")):
+        raise Refusal(f"{site.directory}/releases is not on the host: apply the whole site once before its code alone.")
+    # The live slot goes on with what it has loaded, although its release is no longer whole.
+    idle = Site.other(site.live) if site.live else ""
+    for slot in [idle] if idle else SLOTS:
+        if site.linked(slot) == release_id:
+            site.stop(slot)
+    if source["type"] == "directory" and not source["digest"].startswith(release_id.partition("-")[0]):
+        raise site.refuse(release_id, "fetch", f"{source['path']} has changed since the run began; run it again")
+    try:
+        builder = build.Builder(site, release_id)
+        builder.make()
+        if source["type"] == "git":
+            mirror = os.path.join(site.directory, "repository.git")
+            repository = git_source.Repository(source, params["ssh_key"], mirror)
+            name, commit = repository.resolve()
+            if not commit.startswith(release_id.partition("-")[0]):
+                raise Refusal(f"{source['ref']} has moved since the run began; run it again")
+            repository.ref = name
+            repository.fetch(commit)
+            repository.export(commit, builder.source)
+            facts = {"url": source["url"], "ref": source["ref"], "commit": commit}
+        else:
+            builder.unpack(params["archive"])
+            facts = {"digest": source["digest"]}
+        laid_out = builder.lay_out(params)
+    except Refusal as refusal:
+        raise site.refuse(release_id, "fetch", str(refusal)) from refusal
+    site.note(release_id, id=release_id, source={"type": source["type"], **facts}, complete=False)
+    return {"changed": True, **laid_out}
+
+
+def install(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
+    """Make the virtualenv that the release is linked to. Raises Refusal."""
+    params = module.params
+    release_id = params["id"]
+    path = os.path.realpath(site.release(release_id, "venv"))
+    log = site.log(release_id)
+    build.append(log, f"== requirements: {path}")
+    try:
+        wanted = Virtualenv(
+            path,
+            python=params["python"],
+            requirements_file=site.release(release_id, "requirements.txt"),
+            packages=params["extra_packages"],
+            arguments=params["install_args"],
+            require_hashes=params["require_hashes"],
+        )
+        uv = Uv(UV_DIRECTORY, UV_CACHE, params["index_url"])
+        with lock():
+            uv.ensure(params["uv_requirements"])
+            wanted.build(uv)
+    except Refusal as refusal:
+        build.append(log, str(refusal))
+        raise site.refuse(release_id, "requirements", build.installer_line(str(refusal))) from refusal
+    return {"changed": True, "venv": path}
+
+
+def run_command(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
+    """Run one command in the release. Raises Refusal."""
+    params = module.params
+    project = site.release(params["id"], "project")
+    if params["creates"] and os.path.exists(os.path.join(project, params["creates"])):
+        return {"changed": False}
+    began = time.monotonic()
+    command = build.Command(site, params["site"]["runner"], params["id"], params["name"])
+    code, output = command.run(params)
+    if code != 0:
+        raise site.refuse(params["id"], params["name"], build.telling_line(output) or f"exit status {code}")
+    for line in build.warnings(output) if params["name"] == "check" else ():
+        module.warn(line)
+    return {"changed": True, "seconds": round(time.monotonic() - began, 2), "last_line": last_line(output)}
+
+
+def start(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
+    """Start the release in the idle slot and wait until it answers. Raises Refusal."""
+    params = module.params
+    release_id = params["id"]
+    slot = site.slot_for(release_id)
+    if site.linked(slot) != release_id or not site.is_active(slot):
+        # A run that was killed may have left requests going to this slot.
+        if site.live and proxy.named() == slot:
+            proxy.point_to(site.live)
+            proxy.wait_for_end(slot, params["drain_seconds"])
+        site.stop(slot)
+        build.Builder(site, release_id).seal()
+        site.put_into(slot, release_id)
+        began = time.monotonic()
+        code, output = site.start(slot)
+        if code != 0:
+            give_up(site, slot, release_id, build.telling_line(site.journal(slot)) or last_line(output))
+    else:
+        began = time.monotonic()
+    health = params["health"]
+    restarts = site.properties(site.unit(slot), "NRestarts").get("NRestarts")
+    retries = health["retries"]
+    while reason := probe.ask(site.socket(slot), health, params["domain"]):
+        if not stays_active(site, slot, restarts):
+            give_up(site, slot, release_id, build.telling_line(site.journal(slot)) or "gunicorn ended")
+        if retries <= 0:
+            give_up(site, slot, release_id, reason)
+        retries -= 1
+    site.note(release_id, complete=True, completed=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    return {"changed": True, "slot": slot, "seconds": round(time.monotonic() - began, 2)}
+
+
+def migrate(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
+    """Migrate the database, and see whether the live release can live with that. Raises Refusal."""
+    params = module.params
+    release_id = params["id"]
+    said = ask_for_migrations(module, site)
+    migrations.keep(site, release_id, said)
+    live = site.live if site.live and site.is_active(site.live) else ""
+    fitted = live and not probe.ask(site.socket(live), params["health"], params["domain"])
+    if said["pending"] and params["restore_point_command"]:
+        code, output = run_merged([word.replace("{release}", release_id) for word in params["restore_point_command"]])
+        if code != 0:
+            raise site.refuse(release_id, "restore point", last_line(output) or f"exit status {code}")
+    result = run_command(module, site, proxy)
+    reason = probe.ask(site.socket(live), params["health"], params["domain"]) if fitted else ""
+    if reason:
+        raise site.refuse(
+            release_id,
+            "migrate",
+            f"the release that serves does not work with the migrated database ({reason}), and the new one was not "
+            f"started; make what {', '.join(sorted(said['pending']))} changes in two releases, first what both can "
+            "live with",
+        )
+    return {**result, "changed": bool(said["pending"]), "pending": sorted(said["pending"])}
+
+
+def ask_for_migrations(module: AnsibleModule, site: Site) -> dict:
+    """Have a release say which migrations it has. Raises Refusal."""
+    params = {**module.params, "command": [*module.params["manage_command"], "shell", "--verbosity", "0", "-c"]}
+    command = build.Command(site, params["site"]["runner"], params["id"], "migrations")
+    code, output = command.run({**params, "command": [*params["command"], migrations.question()]}, "manage.py shell")
+    if code != 0:
+        raise site.refuse(params["id"], "migrations", build.telling_line(output) or f"exit status {code}")
+    try:
+        return migrations.answer(output)
+    except Refusal as refusal:
+        raise site.refuse(params["id"], "migrations", str(refusal)) from refusal
+
+
+def target(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
+    """Which release to go back to, after a look at whether it can live with the database. Raises Refusal."""
+    release_id = rollback.target(site, module.params["id"])
+    module.params["id"] = release_id
+    found = migrations.obstacles(site, ask_for_migrations(module, site))
+    if found and not module.params["anyway"]:
+        raise Refusal(
+            f"{site.name} cannot go back to release {release_id}, which would not work with the database since "
+            f"{', '.join(found)}. Release a correction instead, or restore the database as it was before; nothing was "
+            f"changed, and {site.still_serves()}."
+        )
+    result = {"changed": module.check_mode, "id": release_id, "live_release": site.live_release}
+    return result | live_diff(module, site, release_id)
+
+
+def live_diff(module: AnsibleModule, site: Site, release_id: str) -> dict:
+    """What becomes of the link to the live release, as `diff` where one is asked for."""
+    if not module._diff:
+        return {}
+    header = os.path.join(site.directory, "live")
+    before, after = (f"{name}\n" if name else "" for name in (site.live_release, release_id))
+    return {"diff": {"before_header": header, "after_header": header, "before": before, "after": after}}
+
+
+def stays_active(site: Site, slot: str, restarts: str | None) -> bool:
+    """Whether the unit of a slot runs, and has not been started again by systemd, for another second."""
+    end = time.monotonic() + PROBE_PAUSE
+    while True:
+        found = site.properties(site.unit(slot), "ActiveState", "NRestarts")
+        if found.get("ActiveState") != "active" or found.get("NRestarts") != restarts:
+            return False
+        if time.monotonic() > end:
+            return True
+        time.sleep(0.1)
+
+
+def give_up(site: Site, slot: str, release_id: str, reason: str) -> None:
+    """Keep what the slot's unit said, stop it, and raise the Refusal."""
+    build.append(site.log(release_id), f"== journal of {site.unit(slot)}\n{site.journal(slot)}")
+    site.stop(slot)
+    raise site.refuse(release_id, "probe", reason)
+
+
+def switch(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
+    """Send requests to the release. Raises Refusal; the old slot serves on then."""
+    release_id = module.params["id"]
+    idle = site.slot_for(release_id)
+    # A release that was lost and built again has the id of the live one, and runs in the other slot.
+    needed = site.linked(idle) == release_id and site.is_active(idle)
+    slot = idle if needed else site.live
+    previous = site.linked(site.live) if site.live else ""
+    builder = build.Builder(site, release_id)
+    builder.publish_static()
+    try:
+        proxy.point_to(slot)
+    except Refusal as refusal:
+        if needed:
+            site.stop(slot)
+        raise site.refuse(release_id, "switch", str(refusal)) from refusal
+    site.make_live(slot)
+    if needed:
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        if module.params["back"]:
+            # What came before the release that is live again stays what it was: going back twice goes back twice.
+            site.note(release_id, slot=slot, switched=now)
+            site.note(previous, bad={"since": now, "operator": module.params["run"].get("operator", "somebody")})
+        else:
+            site.note(release_id, previous=previous, slot=slot, switched=now, bad=None)
+    return {"changed": True, "slot": slot, "switched": needed}
+
+
+def finish(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
+    """Wait until the old slot has nothing to do, and remove old releases."""
+    params = module.params
+    drained = proxy.wait_for_end(Site.other(site.live), params["drain_seconds"])
+    if not drained:
+        module.warn(f"Requests to the old slot of {site.name} were still open after {params['drain_seconds']} s.")
+    actions = run_live_slot(module, site)
+    removed = build.prune(site, params["keep_releases"])
+    return {"changed": bool(actions or removed), "drained": drained, "actions": actions, "removed": removed}
