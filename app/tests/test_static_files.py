@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 
@@ -37,3 +38,19 @@ def test_pages_ask_for_the_hashed_files(manage, ready_production, static_files):
     assert (plain_status, location) == (301, "https://forge.example.org/")
     assert css_status == 200
     assert "immutable" in css_headers["Cache-Control"]
+
+
+def test_what_was_published_is_not_compressed_again(manage, ready_production, static_files, tmp_path):
+    published, fresh = tmp_path / "published", tmp_path / "fresh"
+    shutil.copytree(static_files, published)
+    hashed = hashed_names(static_files)["forge/forge.css"]
+    (published / f"{hashed}.gz").write_bytes(b"compressed by an earlier release")
+    changed = hashed_names(static_files)["admin/css/base.css"]
+    (published / changed).write_text("another content")
+    (published / f"{changed}.gz").write_bytes(b"of another content")
+    environment = {**ready_production, "STATIC_ROOT": str(fresh), "STATIC_PUBLISHED": str(published)}
+    result = manage("collectstatic", "--noinput", "--verbosity=0", **environment)
+    assert result.returncode == 0, result.stderr
+    assert (fresh / f"{hashed}.gz").read_bytes() == b"compressed by an earlier release"
+    assert (fresh / f"{changed}.gz").read_bytes() == (static_files / f"{changed}.gz").read_bytes()
+    assert {path.name for path in fresh.rglob("*.br")} == {path.name for path in static_files.rglob("*.br")}

@@ -24,6 +24,7 @@ DATABASES = {
 DATABASES["default"]["ENGINE"] = DATABASES["default"]["ENGINE"].replace("django.db", "django_prometheus.db")
 
 STATIC_ROOT = env.text("STATIC_ROOT")
+STATIC_PUBLISHED = env.text("STATIC_PUBLISHED", "")
 MEDIA_ROOT = env.text("MEDIA_ROOT")
 # The site's state directory: a release can write there, and it outlives the release.
 _STATE = Path(MEDIA_ROOT).parent
@@ -31,7 +32,7 @@ READ_ONLY_FILE = env.text("READ_ONLY_FILE", str(_STATE / "read-only"))
 BACKUP_DIRECTORY = env.text("BACKUP_DIRECTORY", str(_STATE / "backups"))
 STORAGES = {
     "default": storage.media(),
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "config.static_files.SparingStaticFilesStorage"},
 }
 # The web server serves the static files; whitenoise does where there is none in front.
 _after_security = BASE_MIDDLEWARE.index("django.middleware.security.SecurityMiddleware") + 1
