@@ -89,12 +89,12 @@ def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
 
 
 def run_live_slot(module: AnsibleModule, site: Site) -> list[str]:
-    """Run the live slot, stop the other one, and return what was done. Raises Refusal."""
-    units = [
+    """Run the live slot and the processes, stop the other slot, and return what was done. Raises Refusal."""
+    slots = [
         {"name": site.unit(site.live)},
         {"name": site.unit(Site.other(site.live)), "state": "stopped", "enabled": False},
     ]
-    return service.keep(units, module.params["timeout_seconds"], module.check_mode)
+    return service.keep([*slots, *module.params["processes"]], module.params["timeout_seconds"], module.check_mode)
 
 
 def fetch(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:

@@ -264,6 +264,12 @@ options:
     description: Host that the probe asks for, unless O(health.host) names one.
     type: str
     default: localhost
+  processes:
+    description:
+      - Units of the site's processes, as M(groundwork.django.service) has them. C(inspect) and C(finish) see to them.
+    type: list
+    elements: dict
+    default: []
   manage_command:
     description: Command that runs management commands, for C(migrate) and C(target).
     type: list

@@ -79,6 +79,18 @@ options:
             batch has placed.
           - It is not run in check mode.
         type: raw
+  unlisted:
+    description:
+      - Patterns of names of units. Units that match one and are neither in O(units) nor in O(listed) are stopped and
+        disabled, before the others are touched. It is for units whose files are about to be removed.
+    type: list
+    elements: str
+    default: []
+  listed:
+    description: Names of units that are not meant by O(unlisted).
+    type: list
+    elements: str
+    default: []
   timeout:
     description: Seconds that each unit has to become active.
     type: int

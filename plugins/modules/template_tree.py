@@ -30,6 +30,13 @@ options:
       - A value must not be empty nor contain C(/) or C(..).
     type: dict
     default: {}
+  repeat:
+    description:
+      - Texts in the target paths, such as C(_process_), each with a dictionary. A template with that text in its path
+        is rendered once for each key, which takes the place of the text; without a key it is not rendered.
+      - The template has the key as C(template_item.name) and what belongs to it as C(template_item.value).
+    type: dict
+    default: {}
   exclude:
     description: Patterns (as of a shell, C(*) matches C(/) too) of target paths that are not rendered.
     type: list

@@ -18,7 +18,18 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.template import trust_as_template
 
 OPTIONS = frozenset(
-    ("src", "rename", "exclude", "files", "directory_mode", "directories", "assemble", "manifest", "lstrip_blocks")
+    (
+        "src",
+        "rename",
+        "repeat",
+        "exclude",
+        "files",
+        "directory_mode",
+        "directories",
+        "assemble",
+        "manifest",
+        "lstrip_blocks",
+    )
 )
 FILE_KEYS = frozenset(("path", "owner", "group", "mode", "validate", "create_only", "secret"))
 DIRECTORY_KEYS = frozenset(("path", "owner", "group", "mode"))
@@ -47,6 +58,15 @@ def target_of(source: str, rename: dict[str, str]) -> str:
     """Path on the host of a source path: no `.j2` at the end, `rename` applied, a slash in front."""
     path = source.removesuffix(".j2")
     return rename_path("/" + path, rename)
+
+
+def targets_of(source: str, rename: dict[str, str], repeat: dict[str, dict]) -> dict[str, object]:
+    """Paths on the host of a source path, each with its item; one, with None, where nothing is repeated."""
+    path = target_of(source, rename)
+    for placeholder, items in repeat.items():
+        if placeholder in path:
+            return {path.replace(placeholder, name): {"name": name, "value": value} for name, value in items.items()}
+    return {path: None}
 
 
 def rename_path(path: str, rename: dict[str, str]) -> str:
@@ -115,6 +135,7 @@ class TemplatePlanner:
         if not sources:
             raise AnsibleActionFail("template_tree needs src, a path or a list of paths below the role's templates/.")
         rename = self._rename(args.get("rename") or {})
+        repeat = self._repeat(args.get("repeat") or {})
         exclude = self._list(args, "exclude")
         entries = self._entries(args, "files", FILE_KEYS)
         directories = self._entries(args, "directories", DIRECTORY_KEYS)
@@ -136,18 +157,21 @@ class TemplatePlanner:
         mode = args.get("directory_mode") or "0755"
         self._check_mode(mode, "directory_mode")
 
-        wanted: dict[str, tuple[str, str]] = {}
+        wanted: dict[str, tuple[str, str, object]] = {}
         skipped: list[str] = []
         for src in sources:
             root, relative = self._locate(src)
             for source in find_sources(root, relative):
-                path = target_of(source, rename)
-                if any(fnmatch.fnmatchcase(path, pattern) for pattern in exclude):
-                    skipped.append(path)
-                elif path in wanted and wanted[path] != (root, source):
-                    raise AnsibleActionFail(f"{path} is rendered from both {wanted[path][1]} and {source}.")
-                else:
-                    wanted[path] = (root, source)
+                targets = targets_of(source, rename, repeat)
+                if not targets:
+                    skipped.append(target_of(source, rename))
+                for path, item in targets.items():
+                    if any(fnmatch.fnmatchcase(path, pattern) for pattern in exclude):
+                        skipped.append(path)
+                    elif path in wanted and wanted[path] != (root, source, item):
+                        raise AnsibleActionFail(f"{path} is rendered from both {wanted[path][1]} and {source}.")
+                    else:
+                        wanted[path] = (root, source, item)
         if not wanted and not skipped:
             raise AnsibleActionFail(f"There is no file below templates/{', templates/'.join(sources)}.")
         known = [*wanted, *skipped]
@@ -157,9 +181,9 @@ class TemplatePlanner:
 
         render = self._renderer(args)
         files = []
-        for path, (root, source) in wanted.items():
+        for path, (root, source, item) in wanted.items():
             attributes = attributes_of(path, entries)
-            content = render(root, source, path)
+            content = render(root, source, path, item)
             files.append({"path": path, "content": content.decode("utf-8", "surrogateescape"), **attributes})
         return {
             "files": files,
@@ -194,6 +218,18 @@ class TemplatePlanner:
                     f'rename cannot replace "{old}" by "{new}": a value is text without "/" and "..".'
                 )
         return dict(value)
+
+    @staticmethod
+    def _repeat(value: object) -> dict[str, dict]:
+        if not isinstance(value, dict) or not all(isinstance(items, dict) for items in value.values()):
+            raise AnsibleActionFail("repeat is a dictionary of text to dictionaries.")
+        for placeholder, items in value.items():
+            for name in items:
+                if not placeholder or not NAME.match(str(name)):
+                    raise AnsibleActionFail(
+                        f'repeat cannot replace "{placeholder}" by "{name}": use letters and digits.'
+                    )
+        return {placeholder: {str(name): item for name, item in items.items()} for placeholder, items in value.items()}
 
     def _entries(self, args: dict, name: str, keys: frozenset[str]) -> list[dict]:
         value = args.get(name) or []
@@ -243,7 +279,7 @@ class TemplatePlanner:
         base = [*self._task_vars.get("ansible_search_path", []), self._loader.get_basedir()]
         templars: dict[str, object] = {}
 
-        def render(root: str, source: str, path: str) -> bytes:
+        def render(root: str, source: str, path: str, item: object) -> bytes:
             full = os.path.join(root, source)
             if not source.endswith(".j2"):
                 with open(full, "rb") as stream:
@@ -251,6 +287,8 @@ class TemplatePlanner:
             folder = os.path.dirname(full)
             variables = dict(self._task_vars)
             variables.update(variables_of(source, full, path))
+            if item is not None:
+                variables["template_item"] = item
             if "ansible_managed" not in variables:
                 variables["ansible_managed"] = managed_text(full)
             templar = templars.get(folder)

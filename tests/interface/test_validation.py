@@ -292,10 +292,12 @@ def test_wrong_value_is_told_in_one_sentence_before_the_host_is_asked_anything(v
 
 
 def test_more_threads_than_connections_are_told_with_the_arithmetic(validate):
-    run = validate({"gunicorn_app_workers": 160, "gunicorn_app_threads": 8, "postgres_max_connections_count": 500})
+    worker = {"name": "worker", "command": ["celery"], "count": 3}
+    slots = {"gunicorn_app_workers": 160, "gunicorn_app_threads": 8, "gunicorn_app_processes": [worker]}
+    run = validate({**slots, "postgres_max_connections_count": 500})
     assert run.sentences == {
-        "The site may open 2 slots x 160 workers x 8 threads + 10 = 2570 connections, but the database takes 500: "
-        "raise postgres_max_connections_count, or lower gunicorn_app_workers or gunicorn_app_threads."
+        "The site may open 2 slots x 160 workers x 8 threads + 3 processes + 10 = 2573 connections, but the database "
+        "takes 500: raise postgres_max_connections_count, or lower gunicorn_app_workers or gunicorn_app_threads."
     }
     assert [task for task in run.tasks if not HARMLESS.search(task)] == []
 

@@ -83,6 +83,45 @@ def test_environment_arrives_byte_for_byte(host, front):
         assert f"('{name}', '{value.encode().hex()}')" in shown
 
 
+def reported(host, name: str) -> dict:
+    """What a process or a timer of the site has reported of itself."""
+    return json.loads(host.check_output(f"cat /var/lib/forge/{name}.json"))
+
+
+def values_of(report: dict) -> dict[str, str]:
+    """The environment in a report."""
+    return {name: bytes.fromhex(value).decode() for name, value in report["environment"].items()}
+
+
+def test_processes_and_timers_get_the_same_environment_and_their_own_words(host):
+    host.check_output("systemctl start forge-timer-report.service")
+    worker, timer = reported(host, "worker"), reported(host, "timer")
+    for report in (worker, timer):
+        assert {name: values_of(report)[name] for name in EXPECTED} == EXPECTED
+        assert values_of(report)["APP_VERSION"] == live(host)[1]
+    own = VALUES["gunicorn_app_processes"][0]
+    assert worker["words"] == own["command"][4:]
+    assert values_of(worker)["QUEUE"] == own["environment"]["QUEUE"]
+    assert "QUEUE" not in values_of(timer)
+    assert host.service("forge-timer-report.timer").is_running
+    assert host.service("forge-process-worker@1").is_enabled
+
+
+def test_a_release_restarts_the_processes_and_what_is_not_wanted_is_stopped(host, play, site):
+    play("--tags", "deploy", from_directory(site))
+    assert values_of(reported(host, "worker"))["APP_VERSION"] == live(host)[1]
+    nothing = json.dumps({"gunicorn_app_processes": [], "gunicorn_app_timers": []})
+    play("-e", nothing, from_directory(site))
+    left = host.run("systemctl list-units --all --plain --no-legend 'forge-process-*' 'forge-timer-*'")
+    assert "active" not in left.stdout.replace("inactive", "")
+    assert (
+        host.run("ls /etc/systemd/system /etc/systemd/system/*.wants | grep -E 'forge-(process|timer)-'").stdout == ""
+    )
+    assert play("-e", nothing, from_directory(site)).changed == 0
+    play(from_directory(site))
+    assert host.service("forge-process-worker@1").is_running
+
+
 def test_secrets_are_for_root_only(host):
     release = live(host)[1]
     environment = host.file(f"/srv/forge/releases/{release}/env")

@@ -81,6 +81,7 @@ ARGUMENTS = {
     "timeout_seconds": {"type": "int", "default": 1800},
     "health": {"type": "dict", "options": HEALTH_OPTIONS},
     "domain": {"type": "str", "default": "localhost"},
+    "processes": {"type": "list", "elements": "dict", "default": []},
     "manage_command": WORDS,
     "restore_point_command": WORDS,
     "back": {"type": "bool", "default": False},

@@ -66,6 +66,8 @@ ARGUMENTS = {
             "validate": {"type": "raw"},
         },
     },
+    "unlisted": {"type": "list", "elements": "str", "default": []},
+    "listed": {"type": "list", "elements": "str", "default": []},
     "timeout": {"type": "int", "default": 30},
 }
 """Options of the module."""
@@ -355,6 +357,19 @@ def wait(units: list[Unit], timeout: int) -> None:
         pending = still
 
 
+def unlisted(patterns: list[str], listed: list[str]) -> list[dict]:
+    """The units that match patterns and are not listed, as units to be stopped and disabled."""
+    if not patterns:
+        return []
+    found = set()
+    for listing in ("list-units", "list-unit-files"):
+        _code, output, _errors = run(["systemctl", listing, "--all", "--plain", "--no-legend", "--", *patterns])
+        found |= {line.split()[0] for line in output.splitlines() if line.strip()}
+    # A template is no unit.
+    others = sorted(name for name in found - {full_name(name) for name in listed} if "@." not in name)
+    return [{"name": name, "state": "stopped", "enabled": False} for name in others]
+
+
 def keep(wanted: list[dict], timeout: int, check: bool) -> list[str]:
     """Make units as they shall be and return the actions, in order. Raises Refusal.
 
@@ -406,7 +421,9 @@ def keep(wanted: list[dict], timeout: int, check: bool) -> list[str]:
 def carry_out(module: AnsibleModule) -> None:
     """Do the work of the module and end by its exit_json or fail_json."""
     try:
-        actions = keep(module.params["units"], module.params["timeout"], module.check_mode)
+        params = module.params
+        others = unlisted(params["unlisted"], [*params["listed"], *(unit["name"] for unit in params["units"])])
+        actions = keep([*others, *params["units"]], params["timeout"], module.check_mode)
     except Refusal as refusal:
         module.fail_json(msg=str(refusal), unusable=isinstance(refusal, Unusable))
     result = {"changed": bool(actions), "actions": actions}

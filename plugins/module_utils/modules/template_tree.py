@@ -13,6 +13,7 @@ ATTRIBUTES = {"owner": {"type": "str"}, "group": {"type": "str"}, "mode": {"type
 ARGUMENTS = {
     "src": {"type": "list", "elements": "str", "required": True},
     "rename": {"type": "dict", "default": {}},
+    "repeat": {"type": "dict", "default": {}},
     "exclude": {"type": "list", "elements": "str", "default": []},
     "files": {
         "type": "list",

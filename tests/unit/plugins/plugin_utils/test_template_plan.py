@@ -208,3 +208,23 @@ def test_assembled_files_have_a_path_parts_and_safe_defaults(plan):
 def test_parts_of_an_assembled_file_lie_in_one_directory(plan, parts):
     with pytest.raises(AnsibleError, match="An entry of assemble has an absolute path"):
         plan(src="etc/nginx", assemble=[{"path": "/etc/hba", "parts": parts}])
+
+
+def test_a_template_is_rendered_once_for_each_of_a_repeat(role, plan):
+    path = role / "templates/etc/systemd/system/_site_-_process_.service.j2"
+    path.write_text("ExecStart={{ template_item.value.command }} as {{ template_item.name }}\n")
+    options = {"src": "etc/systemd", "rename": {"_site_": "forge"}}
+    processes = {"worker": {"command": "a"}, "beat": {"command": "b"}}
+    files = files_of(plan(**options, repeat={"_process_": processes}))
+    assert sorted(files) == [f"/etc/systemd/system/forge{end}.service" for end in ("-beat", "-worker", "@")]
+    assert files["/etc/systemd/system/forge-beat.service"]["content"] == "ExecStart=b as beat\n"
+    none = plan(**options, repeat={"_process_": {}}, files=[{"path": "*-_process_.service", "mode": "0600"}])
+    assert sorted(files_of(none)) == ["/etc/systemd/system/forge@.service"]
+
+
+@pytest.mark.parametrize(
+    "repeat", [{"_process_": []}, {"_process_": {"a/b": 1}}, {"_process_": {"..": 1}}, {"": {"a": 1}}]
+)
+def test_a_repeat_that_cannot_name_files_is_refused(plan, repeat):
+    with pytest.raises(AnsibleError, match="repeat"):
+        plan(src="etc/systemd", repeat=repeat)
