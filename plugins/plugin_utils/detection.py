@@ -244,7 +244,7 @@ def _processes(page: Page, project: Project) -> None:
     if not found:
         return
     page.part("Processes")
-    page.note("Beside the web server the project runs these, for which there is no variable:")
+    proposed, places = [], []
     for name, fact in found:
         if name == "web":
             page.note(f"  web, which the role runs with its own settings of gunicorn: {fact.value} ({fact.place})")
@@ -252,8 +252,13 @@ def _processes(page: Page, project: Project) -> None:
             page.note(
                 f"  release, of which the role does collectstatic, check and migrate: {fact.value} ({fact.place})"
             )
+        elif words := surroundings.plain_words(fact.value):
+            proposed.append({"name": re.sub(r"[^a-z0-9_]", "_", name.lower()), "command": words})
+            places.append(f"{name}, {fact.place}")
         else:
-            page.note(f"  {name}: {fact.value} ({fact.place})")
+            page.note(f"  {name}, which needs a shell or holds a secret: {fact.value} ({fact.place})")
+    if proposed:
+        page.value("gunicorn_app_processes", proposed, f"What runs beside the web server: {'; '.join(places)}.")
 
 
 def _unreadable(page: Page, project: Project) -> None:

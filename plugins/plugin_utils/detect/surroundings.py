@@ -8,6 +8,7 @@ import configparser
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 
 import yaml
@@ -109,6 +110,16 @@ def processes(checkout: Checkout) -> Iterator[tuple[str, Fact]]:
             line = " ".join(map(str, command)) if isinstance(command, list) else str(command or "")
             if PROCESS.search(line):
                 yield str(name), Fact(line, checkout.place(path, f"{name}:"))
+
+
+def plain_words(command: str) -> list[str]:
+    """The words of a command that needs no shell and holds no password in a URL; none for another one."""
+    if re.search(r"[$`|&;<>*?~#\x00-\x1f\x7f-\x9f\u2028\u2029]|://[^/\s]*@", command):
+        return []
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return []
 
 
 def celery(checkout: Checkout) -> Fact | None:

@@ -260,7 +260,8 @@ def test_production_wins_over_what_manage_py_says(propose):
         {"command": "python manage.py compilemessages"},
     ]
     assert "LOCAL_KEY" not in page.text()
-    assert "celerybeat: celery -A config beat (production.yml:2)" in prose(page)
+    beat = {"name": "celerybeat", "command": ["celery", "-A", "config", "beat"]}
+    assert values["gunicorn_app_processes"] == [beat]
     assert "gunicorn is among the requirements (requirements/production.txt:2)" in prose(page)
     assert '"3.12.4" (.python-version:1)' in prose(page)
 
@@ -309,7 +310,9 @@ def test_a_project_below_the_top_of_its_repository(propose):
         "PGPASSWORD": "",
         "PGHOST": "{{ groundwork_database_host or '/var/run/postgresql' }}",
     }
-    assert "worker: python manage.py rqworker (Procfile:3)" in prose(page)
+    worker = {"name": "worker", "command": ["python", "manage.py", "rqworker"]}
+    assert values["gunicorn_app_processes"] == [worker]
+    assert "What runs beside the web server: worker, Procfile:3." in prose(page)
     assert '# STRIPE_PUBLIC_KEY: ""' in page.text()
 
 
