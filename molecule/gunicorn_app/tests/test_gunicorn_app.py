@@ -246,6 +246,16 @@ BROKEN = {
         "def front(request):\n    raise RuntimeError('it does not answer')\n\n\nurlpatterns[0] = path('', front)\n",
         "stopped at probe: GET / (Host forge.test) answered 500 instead of 200-399",
     ),
+    "no answer at all": (
+        "minimal/urls.py",
+        "def front(request):\n    time.sleep(60)\n\n\nurlpatterns[0] = path('', front)\n",
+        "stopped at probe: GET / (Host forge.test) got no answer within 2 s;",
+    ),
+    "new variable that is not set": (
+        "minimal/settings.py",
+        "NEW = os.environ['NEWLY_REQUIRED']\n",
+        "stopped at collectstatic: KeyError: 'NEWLY_REQUIRED';",
+    ),
     "wrong answer": (
         "minimal/urls.py",
         "urlpatterns[0] = path('', lambda request: HttpResponse('moved to another planet'))\n",
@@ -278,6 +288,25 @@ def test_broken_release_leaves_the_old_one_serving(host, front, site, kind):
     assert not host.service(f"forge@{OTHER[before[0]]}").is_running
     log = re.search(r"/var/log/forge-releases/\S+\.log", output).group(0)
     assert host.file(log).size > 0
+
+
+def test_full_disk_leaves_the_old_release_serving(host, front, site):
+    before = live(host)
+    with (site / "requirements.txt").open("a", encoding="utf-8") as stream:
+        stream.write(f"# {site}\n")
+    host.check_output("mount -t tmpfs -o size=2m,mode=0750 tmpfs /srv/forge/venvs")
+    try:
+        done = subprocess.run(
+            command("--tags", "deploy", from_directory(site)), capture_output=True, text=True, check=False
+        )
+    finally:
+        host.check_output("umount /srv/forge/venvs")
+    assert done.returncode != 0
+    assert "stopped at requirements: " in said(done)
+    assert re.search(r"no space left on device", said(done), re.IGNORECASE)
+    assert f"release {before[1]} in slot {before[0]} still serves" in said(done)
+    assert live(host) == before
+    assert front().status == 200
 
 
 def test_release_leaves_the_web_server_alone(host, play, front, site):
