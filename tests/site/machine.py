@@ -96,9 +96,9 @@ class Machine:
         inventory.write_text(yaml.safe_dump({"all": {"vars": everything, "children": groups}}), encoding="utf-8")
         return inventory
 
-    def command(self, site: str, *arguments: str) -> list[str]:
-        """The command line of a run of site.yml for a site."""
-        return [str(BIN / "ansible-playbook"), "-i", str(self.inventory(site)), "site.yml", *arguments]
+    def command(self, site: str, *arguments: str, playbook: str = "site.yml") -> list[str]:
+        """The command line of a run of a playbook for a site."""
+        return [str(BIN / "ansible-playbook"), "-i", str(self.inventory(site)), playbook, *arguments]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -111,10 +111,10 @@ class Machine:
         self.runs += 1
         (LOGS / f"{self.runs:02}.log").write_text(text, encoding="utf-8")
 
-    def play(self, site: str, *arguments: str, ok: bool = True) -> Run:
-        """Run site.yml for a site; `ok` says that it has to end well."""
+    def play(self, site: str, *arguments: str, ok: bool = True, playbook: str = "site.yml") -> Run:
+        """Run a playbook for a site; `ok` says that it has to end well."""
         done = subprocess.run(
-            self.command(site, *arguments),
+            self.command(site, *arguments, playbook=playbook),
             cwd=ROOT,
             env=self.environment,
             capture_output=True,
@@ -153,7 +153,7 @@ class Machine:
         self.log("".join(lines))
         return task
 
-    def get(self, path: str, site: str = "forge", tls: bool = True) -> tuple[int, bytes, dict]:
+    def get(self, path: str, site: str = "forge", tls: bool = True, method: str = "GET") -> tuple[int, bytes, dict]:
         """Status, body and peer certificate of a page, as a client that trusts only the ACME server's root."""
         connection = http.client.HTTPConnection(DOMAINS[site], timeout=15)
         connection.sock = socket.create_connection((self.address, 443 if tls else 80), timeout=15)
@@ -163,7 +163,7 @@ class Machine:
             connection.sock = trust.wrap_socket(connection.sock, server_hostname=DOMAINS[site])
             certificate = connection.sock.getpeercert()
         try:
-            connection.request("GET", path)
+            connection.request(method, path)
             answer = connection.getresponse()
             return answer.status, answer.read(), certificate
         finally:

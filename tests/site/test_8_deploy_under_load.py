@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from machine import BIN, DOMAINS, ROOT, Machine
+from machine import DOMAINS, ROOT, Machine
 
 sys.path.insert(0, str(ROOT / "tests" / "drills"))
 
@@ -55,11 +54,8 @@ def loadable(converged: Machine, source: Path) -> Machine:
 
 def verb(machine: Machine, playbook: str) -> float:
     """Run a playbook for the site and return how long it took, in seconds."""
-    command = [str(BIN / "ansible-playbook"), "-i", str(machine.inventory("annex")), f"playbooks/{playbook}.yml"]
     began = time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, env=machine.environment, capture_output=True, text=True, check=False)
-    machine.log(done.stdout + done.stderr)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    machine.play("annex", playbook=f"playbooks/{playbook}.yml")
     return time.monotonic() - began
 
 
