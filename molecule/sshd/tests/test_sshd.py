@@ -152,7 +152,8 @@ def socket(host, play):
     host.check_output("systemctl disable --now ssh && systemctl enable --now ssh.socket")
     yield
     play()
-    host.check_output("systemctl disable --now ssh.socket && systemctl enable --now ssh")
+    # The old one has to let go of the port before it is opened anew.
+    host.check_output("systemctl disable --now ssh.socket && systemctl stop ssh && systemctl enable --now ssh")
 
 
 def test_where_a_socket_listens_the_port_is_that_of_the_socket(host, socket, play, address):
