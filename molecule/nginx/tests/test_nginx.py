@@ -317,6 +317,7 @@ def test_second_site_changes_nothing_of_the_first_one(host, play, get):
         "groundwork_site_domains": ["second.test"],
         "nginx_locations": [],
         "nginx_client_max_body_size": "2m",
+        "nginx_socket_file": "/srv/second/live.sock",
     }
     files = "find /etc/nginx -type f -path '*forge*' -exec sha256sum {} + | sort"
     before = host.check_output(files)
