@@ -181,8 +181,7 @@ def listed_paths(index: str, text: str) -> list[str]:
     for path in paths:
         if path.startswith("/") or ".." in path.split("/") or not path.endswith(".md"):
             raise SyncError(f"{index} lists {path!r}: list paths from the top of the repository that end in .md.")
-    if len(paths) > documents.FILES_MAX:
-        raise SyncError(f"{index} lists {len(paths)} templates: {documents.FILES_MAX} are the most.")
+    documents.check_number(paths, index)
     return paths
 
 
