@@ -276,6 +276,14 @@ def test_directory_may_come_from_the_environment(tmp_path, monkeypatch):
         sync()
 
 
+@pytest.mark.parametrize("name", ["FORGE_SYNC_BASE_URL", "FORGE_SYNC_TOKEN", "FORGE_SYNC_TOKEN_FILE"])
+def test_forge_without_its_repository_is_not_mistaken_for_the_library(monkeypatch, name):
+    monkeypatch.setenv(name, "https://forge.example/{repository}/{ref}/{path}")
+    with pytest.raises(ImproperlyConfigured, match=f"{name} is set, but FORGE_SYNC_REPOSITORY is not"):
+        sync()
+    assert not Template.objects.exclude(source=Source.HAND).exists()
+
+
 def test_library_has_two_useful_templates_for_each_phase():
     sync()
     library = Template.objects.filter(source=Source.LIBRARY)
