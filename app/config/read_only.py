@@ -21,8 +21,8 @@ MESSAGE = "The site is read-only at the moment. Nothing was changed."
 
 
 def is_active() -> bool:
-    """Tell whether the site must not be changed. A file that may not be looked for counts as absent."""
-    with contextlib.suppress(PermissionError):
+    """Tell whether the site must not be changed. A file that cannot be looked for counts as absent."""
+    with contextlib.suppress(OSError):
         return settings.READ_ONLY or Path(settings.READ_ONLY_FILE).exists()
     return False
 

@@ -6,8 +6,12 @@ wrong is a DatabaseCopyError of one sentence.
 
 import contextlib
 import os
+import re
+import shutil
+import signal
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,19 +19,38 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO
 
-from django.db import Error, connection
+from django.db import Error, OperationalError, connection
 from django.db.backends.postgresql.client import DatabaseClient
 
 SUFFIXES = {"postgresql": ".dump", "sqlite": ".sqlite3"}
 MAGIC = {"postgresql": b"PGDMP", "sqlite": b"SQLite format 3\0"}
 LOCK_TIMEOUT_SECONDS = 10
 SWAP_ATTEMPTS = 5
+# Every Django database has this table; what has it not is somebody else's file.
+TELLING_TABLE = "django_migrations"
+SCRATCH_PREFIX = ".database_copy_"
+SCRATCH_KEPT_SECONDS = 24 * 3600
 # Python has a name for it since 3.11.
 SQLITE_DONE = 101
 
 
 class DatabaseCopyError(Exception):
     """A copy could not be made, read or put back; the text is one sentence for the operator."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end a command as an exception, so that nothing half made stays behind. For the main thread."""
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def vendor() -> str:
@@ -45,28 +68,43 @@ def file_name(app: str, now: datetime | None = None) -> str:
 
 def backup(target: Path) -> None:
     """Write a verified copy that only its owner may read. Never touches a file that is there already."""
-    if target.exists():
-        raise DatabaseCopyError(f"{target} exists already, and nothing was written: name another file or remove it.")
     try:
+        if target.exists():
+            raise DatabaseCopyError(
+                f"{target} exists already, and nothing was written: name another file or remove it."
+            )
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        os.close(handle)
+        with _scratch(target.parent) as folder:
+            draft = folder / "copy"
+            draft.touch(mode=0o600)
+            {"postgresql": _dump, "sqlite": _copy}[vendor()](draft)
+            verify(draft)
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            _publish(draft, target)
     except OSError as error:
-        raise DatabaseCopyError(f"{target.parent} cannot be written: {error.strerror}.") from None
-    draft = Path(name)
+        raise DatabaseCopyError(f"{target} could not be written: {error.strerror}.") from None
+
+
+def _publish(draft: Path, target: Path) -> None:
     try:
-        {"postgresql": _dump, "sqlite": _copy}[vendor()](draft)
-        verify(draft)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
         # Unlike a rename, a link does not replace what somebody else has written meanwhile.
         os.link(draft, target)
     except FileExistsError:
         raise DatabaseCopyError(f"{target} was made by somebody else meanwhile: it was left alone.") from None
-    except OSError as error:
-        raise DatabaseCopyError(f"{target} could not be written: {error.strerror}.") from None
-    finally:
-        draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _scratch(parent: Path) -> Iterator[Path]:
+    """Give a folder of one's own on the disk of another one, and remove those that killed processes left there."""
+    for folder in parent.glob(f"{SCRATCH_PREFIX}*"):
+        # One of another user stays, and one that is finished just now goes by itself.
+        with contextlib.suppress(OSError):
+            newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+            if newest < time.time() - SCRATCH_KEPT_SECONDS:
+                shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=parent, ignore_cleanup_errors=True) as name:
+        yield Path(name)
 
 
 def verify(file: Path) -> None:
@@ -86,12 +124,24 @@ def verify(file: Path) -> None:
         _check_integrity(file)
 
 
-def tables() -> list[str]:
-    """Return the tables of the database."""
+def check_origin(file: Path) -> None:
+    """Refuse a whole database that is not Django's: somebody has named the wrong file."""
+    if vendor() == "postgresql":
+        found = re.search(rf" TABLE \S+ {TELLING_TABLE} ", _run(["pg_restore", "--list", str(file)]))
+    else:
+        found = _ask_file(file, f"SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '{TELLING_TABLE}'")
+    if not found:
+        raise DatabaseCopyError(f"{file} is no copy of a site: it has no table {TELLING_TABLE}.")
+
+
+def tables(tolerant: bool = False) -> list[str]:
+    """Return the tables of the database; if tolerant, none for a SQLite file that is damaged or is no database."""
     try:
         with connection.cursor() as cursor:
             return connection.introspection.table_names(cursor)
     except Error as error:
+        if tolerant and vendor() == "sqlite" and not isinstance(error, OperationalError):
+            return []
         raise DatabaseCopyError(f"the database does not answer: {_first_line(error)}.") from None
 
 
@@ -100,32 +150,60 @@ def restore(file: Path, migrate: Callable[[], None]) -> None:
 
     On failure the database holds what it held before. Where that can be arranged, the migrations are part of it.
     """
-    if vendor() == "sqlite":
-        _overwrite(file)
-        _migrate(migrate)
-    elif _may_swap():
-        _swap(file, migrate)
-    else:
-        replaced, extensions = tables(), _extensions()
-        connection.close()
-        _load(file, connection.settings_dict["NAME"], replaced, extensions)
-        _migrate(migrate)
+    try:
+        if vendor() == "sqlite":
+            _exchange(file, migrate)
+        elif _may_swap():
+            _swap(file, migrate)
+        else:
+            replaced, extensions = tables(), _extensions()
+            connection.close()
+            _load(file, connection.settings_dict["NAME"], replaced, extensions)
+            _migrate(migrate, "the copy was put back, but its migrations failed")
+    except (Error, sqlite3.Error, OSError) as error:
+        raise DatabaseCopyError(f"the database was not changed: {_first_line(error)}.") from None
 
 
-def _migrate(migrate: Callable[[], None]) -> None:
+def _migrate(migrate: Callable[[], None], outcome: str) -> None:
     try:
         migrate()
-    except Error as error:
-        raise DatabaseCopyError(f"the copy was put back, but its migrations failed: {_first_line(error)}.") from None
+    # A migration is code, and raises what it likes.
+    except Exception as error:
+        raise DatabaseCopyError(f"{outcome}: {_first_line(error)}.") from None
+
+
+def _migrate_beside(database: str, migrate: Callable[[], None]) -> None:
+    with _connected_to(database):
+        _migrate(migrate, "the database was not changed, since the migrations of the copy failed")
 
 
 # SQLite
 
 
 def _copy(target: Path) -> None:
-    connection.ensure_connection()
-    with contextlib.closing(sqlite3.connect(target)) as copy:
-        connection.connection.backup(copy)
+    try:
+        connection.ensure_connection()
+        with contextlib.closing(sqlite3.connect(target)) as copy:
+            connection.connection.backup(copy)
+    except (Error, sqlite3.Error) as error:
+        raise DatabaseCopyError(f"the database could not be copied: {_first_line(error)}.") from None
+
+
+def _exchange(file: Path, migrate: Callable[[], None]) -> None:
+    """Migrate the copy in a file beside the database, then give the database its content."""
+    database = Path(connection.settings_dict["NAME"])
+    connection.close()
+    with _scratch(database.parent) as folder:
+        beside = folder / database.name
+        shutil.copyfile(file, beside)
+        _migrate_beside(str(beside), migrate)
+        try:
+            _overwrite(beside)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            # What is there is no database, so that no other process works with it either.
+            _replace(database, beside)
 
 
 def _overwrite(file: Path) -> None:
@@ -137,19 +215,36 @@ def _overwrite(file: Path) -> None:
         if status != SQLITE_DONE and time.monotonic() > end:
             raise DatabaseCopyError("the database was not changed: another process is writing to it.")
 
-    connection.ensure_connection()
-    try:
-        with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as source:
-            source.backup(connection.connection, progress=give_up)
-    except sqlite3.Error as error:
-        raise DatabaseCopyError(f"the database was not changed: {error}.") from None
-    connection.close()
+    # Not Django's connection: it cannot be made to a file that is no database.
+    name = connection.settings_dict["NAME"]
+    with (
+        contextlib.closing(sqlite3.connect(name, timeout=1)) as target,
+        contextlib.closing(sqlite3.connect(file)) as source,
+    ):
+        source.backup(target, progress=give_up)
+
+
+def _replace(database: Path, file: Path) -> None:
+    """Put a file in the place of another one, with its owner and its mode."""
+    before = database.stat()
+    os.chown(file, before.st_uid, before.st_gid)
+    shutil.copymode(database, file)
+    for suffix in ("-journal", "-wal", "-shm"):
+        # They belong to what was there, and SQLite would bring them into the new one.
+        Path(f"{database}{suffix}").unlink(missing_ok=True)
+    file.replace(database)
+
+
+def _ask_file(file: Path, question: str) -> str | int | None:
+    """Return the first value that a SQLite file answers with."""
+    with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as copy:
+        row = copy.execute(question).fetchone()
+    return row and row[0]
 
 
 def _check_integrity(file: Path) -> None:
     try:
-        with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as copy:
-            verdict = copy.execute("PRAGMA integrity_check").fetchone()[0]
+        verdict = _ask_file(file, "PRAGMA integrity_check")
     except sqlite3.Error as error:
         verdict = str(error)
     if verdict != "ok":
@@ -169,7 +264,7 @@ def _server(database: str) -> tuple[list[str], dict[str, str]]:
 def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
     """Run one of PostgreSQL's programs and return its output."""
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
     except FileNotFoundError:
         raise _missing(command[0]) from None
     if done.returncode:
@@ -222,8 +317,7 @@ def _swap(file: Path, migrate: Callable[[], None]) -> None:
         execute(f"CREATE DATABASE {quote(scratch)} TEMPLATE template0")
         try:
             _load(file, scratch, replaced=[], extensions=[])
-            with _connected_to(scratch):
-                migrate()
+            _migrate_beside(scratch, migrate)
             # Several statements in one string are one transaction: there is always a database of that name.
             swap = (
                 f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s;"
@@ -232,7 +326,9 @@ def _swap(file: Path, migrate: Callable[[], None]) -> None:
             )
             _repeat(SWAP_ATTEMPTS, lambda: execute(swap, [name]))
         except BaseException:
-            execute(f"DROP DATABASE IF EXISTS {quote(scratch)} WITH (FORCE)")
+            # The old database has its other name only where the new one has taken its place.
+            for left in (scratch, old):
+                execute(f"DROP DATABASE IF EXISTS {quote(left)} WITH (FORCE)")
             raise
         try:
             execute(f"DROP DATABASE {quote(old)} WITH (FORCE)")
@@ -257,11 +353,8 @@ def _repeat(attempts: int, action: Callable[[], None]) -> None:
 def _maintenance() -> Iterator[Callable[..., None]]:
     """Give what runs SQL outside of the database and of any transaction."""
     connection.close()
-    try:
-        with connection._nodb_cursor() as cursor:
-            yield cursor.execute
-    except Error as error:
-        raise DatabaseCopyError(f"the database was not replaced: {_first_line(error)}.") from None
+    with connection._nodb_cursor() as cursor:
+        yield cursor.execute
 
 
 @contextlib.contextmanager

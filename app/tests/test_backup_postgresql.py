@@ -2,6 +2,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,16 +186,45 @@ def test_extension_of_the_administrator_stays(manage, site, server, tmp_path):
     assert ask(administrator, "SELECT count(*) FROM pg_extension WHERE extname = 'pg_trgm'") == [(1,)]
 
 
-def test_migration_that_fails_is_one_sentence(manage, site, copy, tmp_path):
-    ask(site["DATABASE_URL"], "DELETE FROM django_migrations WHERE app = 'sessions'")
+@pytest.mark.parametrize(
+    ("app", "reason"), [("sessions", "already exists"), ("auth", "Migration .* is applied before its dependency .*")]
+)
+def test_migration_that_fails_is_one_sentence(manage, site, copy, tmp_path, app, reason):
+    ask(site["DATABASE_URL"], "DELETE FROM django_migrations WHERE app = %s", app)
     file = tmp_path / "old.dump"
     assert manage("backup_database", str(file), **site).returncode == 0
     ask(site["DATABASE_URL"], "TRUNCATE forge_template CASCADE")
     result = manage("restore_database", str(file), "--replace", "--yes", "--migrate", **site)
-    refused(result, "the (copy was put back, but its migrations failed|database was not replaced): .*already exists.")
+    put_back, not_changed = "copy was put back, but its", "database was not changed, since the migrations of the copy"
+    refused(result, f"the ({put_back} migrations|{not_changed}) failed: .*{reason}.")
     assert others(site) == []
     # Beside, the migrations are part of it; in one transaction they come after.
-    assert len(titles(site)) == (0 if "was not replaced" in result.stderr else 6)
+    assert len(titles(site)) == (0 if "was not changed" in result.stderr else 6)
+
+
+def test_process_that_is_asked_to_end_leaves_nothing_behind(manage, site, copy, monkeypatch, tmp_path):
+    ask(site["DATABASE_URL"], "TRUNCATE forge_template CASCADE")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "psql").write_text("#!/bin/sh\nkill $PPID\ncat >/dev/null\n")
+    (programs / "psql").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    result = manage("restore_database", str(copy), "--replace", "--yes", **site)
+    assert (result.returncode, result.stderr) == (128 + signal.SIGTERM, "")
+    assert others(site) == []
+    assert titles(site) == []
+
+
+def test_database_of_something_else_is_not_put_back(manage, make, server, role, tmp_path):
+    site = make()
+    other = {**site, "DATABASE_URL": role.url(f"{database_of(site)}_other")}
+    ask(server, f"CREATE DATABASE {database_of(other)} OWNER {role.name}")
+    ask(other["DATABASE_URL"], "CREATE TABLE bookmarks (id int)")
+    file = tmp_path / "other.dump"
+    assert manage("backup_database", str(file), **other).returncode == 0
+    result = manage("restore_database", str(file), "--replace", "--yes", **site)
+    refused(result, ".*/other.dump is no copy of a site: it has no table django_migrations.")
+    assert len(titles(site)) == 6
 
 
 def test_database_with_tables_is_kept_unless_told(manage, site, copy):

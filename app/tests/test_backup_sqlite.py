@@ -3,9 +3,11 @@ import os
 import pty
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -15,6 +17,11 @@ from operations import databases
 
 from .conftest import APP, inherited, site_in
 
+# In the middle of its work it gets the signal that systemd sends.
+ENDED_BACKUP = (
+    "import os, signal; from django.core.management import call_command; from operations import databases;"
+    "databases._copy = lambda draft: os.kill(os.getpid(), signal.SIGTERM); call_command('backup_database')"
+)
 TITLES = "SELECT title FROM forge_template ORDER BY title"
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 # As restore_database does it, but with less patience.
@@ -98,15 +105,60 @@ def test_file_that_comes_meanwhile_is_left_alone(manage, site, tmp_path, monkeyp
     with pytest.raises(databases.DatabaseCopyError, match="was made by somebody else meanwhile: it was left alone"):
         databases.backup(target)
     assert target.read_text() == "of somebody else"
-    assert not list(tmp_path.glob(".copy*"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_directory_that_cannot_be_written_is_one_sentence(manage, site, tmp_path):
     (tmp_path / "file").touch()
     refused(
         manage("backup_database", str(tmp_path / "file" / "copy"), **site),
-        ".*/file cannot be written: File exists.",
+        ".*/file/copy could not be written: File exists.",
     )
+
+
+def test_directory_that_may_not_be_entered_is_one_sentence(tmp_path, monkeypatch):
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(databases.Path, "exists", forbidden)
+    with pytest.raises(databases.DatabaseCopyError, match=r"/copy could not be written: Permission denied\.$"):
+        databases.backup(tmp_path / "copy")
+
+
+def test_database_that_is_none_is_one_sentence(manage, site, tmp_path):
+    (tmp_path / "forge.sqlite3").write_bytes(b"garbage" * 1000)
+    refused(manage("backup_database", **site), "the database could not be copied: file is not a database.")
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+def test_file_that_may_not_grow_is_one_sentence_and_leaves_nothing_behind(site, tmp_path):
+    result = subprocess.run(
+        ["sh", "-c", f"ulimit -f 50; exec {sys.executable} manage.py backup_database"],
+        cwd=APP,
+        env={**inherited(), **site, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    refused(result, "the database could not be copied: disk I/O error.")
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+def test_process_that_is_asked_to_end_leaves_nothing_behind(manage, site, tmp_path):
+    result = manage("shell", "--no-imports", "-c", ENDED_BACKUP, **site)
+    assert result.returncode == 128 + signal.SIGTERM, result.stderr
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(manage, site, tmp_path):
+    for name, days in (("old", 2), ("new", 0)):
+        folder = tmp_path / "backups" / f".database_copy_{name}"
+        folder.mkdir(parents=True)
+        (folder / "copy").touch()
+        for path in (folder / "copy", folder):
+            os.utime(path, (time.time() - days * 86400,) * 2)
+    assert manage("backup_database", **site).returncode == 0
+    assert [path.name for path in (tmp_path / "backups").glob(".*")] == [".database_copy_new"]
 
 
 def test_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -143,10 +195,44 @@ def test_restore_into_nothing_with_migrations(manage, site, copy, tmp_path):
     assert manage("health_check", **site).returncode == 0
 
 
-def test_migration_that_fails_is_one_sentence(manage, site, copy):
-    change(copy, "DELETE FROM django_migrations WHERE app = 'sessions'")
+@pytest.mark.parametrize(
+    ("app", "reason"),
+    [
+        ("sessions", 'table "django_session" already exists'),
+        ("auth", "Migration .* is applied before its dependency .*"),
+    ],
+)
+def test_migration_that_fails_leaves_everything_as_it_was(manage, site, copy, tmp_path, app, reason):
+    before = (tmp_path / "forge.sqlite3").read_bytes()
+    change(copy, f"DELETE FROM django_migrations WHERE app = '{app}'")
     result = manage("restore_database", str(copy), "--migrate", "--yes", "--replace", **site)
-    refused(result, 'the copy was put back, but its migrations failed: table "django_session" already exists.')
+    refused(result, f"the database was not changed, since the migrations of the copy failed: {reason}.")
+    assert (tmp_path / "forge.sqlite3").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_broken_database_does_not_stop_its_own_repair(manage, site, copy, tmp_path):
+    database = tmp_path / "forge.sqlite3"
+    database.write_bytes(b"garbage" * 1000)
+    database.chmod(0o640)
+    journal = tmp_path / "forge.sqlite3-journal"
+    journal.write_bytes(b"of the one before")
+    refused(
+        manage("restore_database", str(copy), "--yes", **site), "the database does not answer: file is not a database."
+    )
+    result = manage("restore_database", str(copy), "--yes", "--replace", **site)
+    assert result.returncode == 0, result.stderr
+    assert titles(database) == titles(copy)
+    assert database.stat().st_mode & 0o777 == 0o640
+    assert not journal.exists()
+
+
+def test_database_of_something_else_is_not_put_back(manage, site, tmp_path):
+    before = (tmp_path / "forge.sqlite3").read_bytes()
+    change(tmp_path / "other", "CREATE TABLE bookmarks (id int)")
+    result = manage("restore_database", str(tmp_path / "other"), "--replace", "--yes", **site)
+    refused(result, ".*/other is no copy of a site: it has no table django_migrations.")
+    assert (tmp_path / "forge.sqlite3").read_bytes() == before
 
 
 def test_database_with_tables_is_kept_unless_told(manage, site, copy, tmp_path):

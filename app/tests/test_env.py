@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -43,11 +45,23 @@ def test_integer(monkeypatch):
     assert env.integer("NAME", 60) == 5
 
 
-@pytest.mark.parametrize(("value", "reason"), [("ten", "whole number"), ("1.5", "whole number"), ("-1", "too small")])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("ten", "whole number"),
+        ("1.5", "whole number"),
+        ("1_0", "whole number"),
+        ("9" * 5000, "whole number"),
+        ("-1", "too small"),
+        ("2147483648", "too large: set it to 2147483647 or less"),
+        ("99999999999999", "too large"),
+    ],
+)
 def test_wrong_integer(monkeypatch, value, reason):
     monkeypatch.setenv("NAME", value)
-    with pytest.raises(ImproperlyConfigured, match=reason):
+    with pytest.raises(ImproperlyConfigured, match=reason) as error:
         env.integer("NAME", 60)
+    assert len(str(error.value)) < 200
 
 
 def test_comma_list(monkeypatch):
@@ -60,6 +74,71 @@ def test_comma_list(monkeypatch):
     monkeypatch.setenv("NAME", " , ")
     with pytest.raises(ImproperlyConfigured, match="NAME has no entry"):
         env.comma_list("NAME")
+
+
+@pytest.mark.parametrize("value", ["*", "forge.example.org,.example.org", "127.0.0.1", "[::1]"])
+def test_hosts(monkeypatch, value):
+    monkeypatch.setenv("NAME", value)
+    assert env.hosts("NAME") == value.split(",")
+
+
+@pytest.mark.parametrize(
+    "value", ["https://forge.test", "forge.test:8000", "forge.test/", "a b", "*.forge.test", "::1"]
+)
+def test_wrong_host(monkeypatch, value):
+    monkeypatch.setenv("NAME", f"forge.example.org,{value}")
+    with pytest.raises(
+        ImproperlyConfigured, match=rf"^NAME is '{re.escape(value)}', which is no host: write names such"
+    ):
+        env.hosts("NAME")
+
+
+@pytest.mark.parametrize(
+    "value", ["https://forge.example.org", "https://*.example.org", "http://localhost:8000,http://[::1]:8000"]
+)
+def test_origins(monkeypatch, value):
+    monkeypatch.setenv("NAME", value)
+    assert env.origins("NAME") == value.split(",")
+
+
+@pytest.mark.parametrize("value", ["forge.test", "https://forge.test/", "ftp://forge.test", "*", "https://"])
+def test_wrong_origin(monkeypatch, value):
+    monkeypatch.setenv("NAME", value)
+    with pytest.raises(ImproperlyConfigured, match=rf"^NAME is '{re.escape(value)}', which is no origin: write https"):
+        env.origins("NAME", [])
+
+
+@pytest.mark.parametrize("value", ["", "/csp", "https://reports.example.org/csp?key=a%3Bb"])
+def test_header_url(monkeypatch, value):
+    monkeypatch.setenv("NAME", value)
+    assert env.header_url("NAME", "") == value
+
+
+@pytest.mark.parametrize(
+    "value", ["https://x;script-src *", "https://x/;", "https://x/,y", "https://x/a b", "/a\x0bb", "x", "https://ü/"]
+)
+def test_wrong_header_url(monkeypatch, value):
+    monkeypatch.setenv("NAME", value)
+    with pytest.raises(ImproperlyConfigured, match=r"^NAME is '.*', which is no URL for a header: write one"):
+        env.header_url("NAME", "")
+
+
+def test_path(monkeypatch):
+    monkeypatch.delenv("NAME", raising=False)
+    assert env.path("NAME", "") == ""
+    monkeypatch.setenv("NAME", f"/srv/{'a' * 255}")
+    assert env.path("NAME") == f"/srv/{'a' * 255}"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [("rel", "not absolute"), ("/srv/" + "a" * 256, "longer than a path"), ("/" + "a/" * 3000, "longer than a path")],
+)
+def test_wrong_path(monkeypatch, value, reason):
+    monkeypatch.setenv("NAME", value)
+    with pytest.raises(ImproperlyConfigured, match=f"^NAME is '.*', which is {reason}") as error:
+        env.path("NAME")
+    assert len(str(error.value)) < 250
 
 
 def test_choice(monkeypatch):
@@ -98,6 +177,13 @@ def test_secret_set_twice_is_refused_without_showing_it(monkeypatch, no_secret):
     with pytest.raises(ImproperlyConfigured, match="NAME and NAME_FILE are both set") as error:
         env.secret("NAME")
     assert "s3cret" not in str(error.value)
+
+
+def test_secret_that_is_too_short_is_not_shown(monkeypatch, no_secret):
+    monkeypatch.setenv("NAME", "s3cret")
+    assert env.secret("NAME", min_length=6) == "s3cret"
+    with pytest.raises(ImproperlyConfigured, match=r"^NAME is too short: give it 7 characters or more\.$"):
+        env.secret("NAME", min_length=7)
 
 
 @pytest.mark.parametrize(

@@ -158,9 +158,10 @@ def test_file_is_below_the_state_directory_by_default(manage, production, tmp_pa
     assert result.stdout == f"{tmp_path}/read-only {tmp_path}/backups True\n"
 
 
-def test_file_that_may_not_be_looked_for_counts_as_absent(client, db, monkeypatch):
-    def forbidden(path):
-        raise PermissionError(13, "Permission denied", str(path))
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(36, "File name too long")])
+def test_file_that_cannot_be_looked_for_counts_as_absent(client, db, monkeypatch, error):
+    def fail(path):
+        raise error
 
-    monkeypatch.setattr("config.read_only.Path.exists", forbidden)
+    monkeypatch.setattr("config.read_only.Path.exists", fail)
     assert client.get("/").status_code == 200

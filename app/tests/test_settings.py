@@ -51,11 +51,28 @@ def test_deployment_check_has_no_warning(manage, production):
     assert "no issues" in result.stdout
 
 
-def test_short_secret_key_fails_the_deployment_check(manage, production):
-    production["SECRET_KEY"] = "short"
-    result = manage("check", "--deploy", "--fail-level", "WARNING", **production)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SECRET_KEY", "a" * 49),
+        ("ALLOWED_HOSTS", "https://forge.test"),
+        ("CSRF_TRUSTED_ORIGINS", "forge.test"),
+        ("STATIC_ROOT", "rel"),
+        ("STATIC_PUBLISHED", "rel"),
+        ("MEDIA_ROOT", "rel"),
+        ("BACKUP_DIRECTORY", "rel"),
+        ("READ_ONLY_FILE", f"/{'a' * 300}"),
+        ("LOGIN_BLOCK_SECONDS", "99999999999999"),
+        ("DATABASE_STATEMENT_TIMEOUT_SECONDS", "2147484"),
+        ("CSP_REPORT_URI", "https://x;script-src *"),
+    ],
+)
+def test_wrong_value_stops_every_command_with_one_sentence(manage, production, name, value):
+    result = manage("check", **{**production, name: value})
     assert result.returncode == 1
-    assert "security.W009" in result.stderr
+    assert result.stderr.startswith(f"forge: {name} is ")
+    assert result.stderr.count("\n") == 1
+    assert "aaaa" not in result.stderr or name != "SECRET_KEY"
 
 
 def test_wrong_database_url_does_not_show_its_password(manage, production):

@@ -1,5 +1,8 @@
 """sync_templates loads Markdown files: all of them or none, and only over what it loaded itself."""
 
+import contextlib
+import os
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -9,7 +12,9 @@ from django.core.management import CommandError, call_command
 
 from forge.management.commands.sync_templates import LIBRARY
 from forge.models import Phase, Source, Template, TemplateVersion
+from forge.sync import documents
 
+NOBODY = 65534
 HEAD = "---\ntitle: {title}\nagent_role: Cook\nworkflow_phase: plan\n---\n{body}\n"
 
 
@@ -18,6 +23,15 @@ def write(directory: Path, name: str, title: str = "Title", body: str = "Body {{
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(HEAD.format(title=title, body=body))
     return file
+
+
+@contextlib.contextmanager
+def without_rights() -> Iterator[None]:
+    """Let no folder open itself to the tests because root runs them."""
+    mine = os.geteuid()
+    os.seteuid(mine or NOBODY)
+    yield
+    os.seteuid(mine)
 
 
 def sync(*arguments: str, **options) -> str:
@@ -113,10 +127,25 @@ def test_readme_and_hidden_files_are_no_templates(tmp_path):
         ("---\ntitle: [\n---\nx", "bad.md: the front matter is not YAML in line"),
         ("---\ntitle: a\x01b\n---\nx", "bad.md: the front matter is not YAML"),
         ("---\ntitle: T\nworkflow_phase: plan\n---\nx", "bad.md: agent_role is missing"),
-        ("---\ntitle: 12\n---\nx", "bad.md: title is 12, which is not text"),
+        ("---\ntitle: [12]\n---\nx", "bad.md: title is ['12'], which is not one value"),
+        ("---\ntitle: {a: b}\n---\nx", "bad.md: title is {'a': 'b'}, which is not one value"),
+        ('---\ntitle: "a\\0b"\n---\nx', "bad.md: title is 'a\\x00b', with a control character"),
+        ('---\ntitle: "a\\eb"\n---\nx', "bad.md: title is 'a\\x1bb', with a control character"),
+        ('---\nagent_role: "a\\nb"\n---\nx', "bad.md: agent_role is 'a\\nb', with a control character"),
+        ('---\ntitle: "\\ud800"\n---\nx', "bad.md: title is '\\ud800', with a control character"),
+        ('---\ntitle: "\\UFFFFFFFF"\n---\nx', "bad.md: the front matter is not YAML"),
+        (f"---\ntitle: {'[' * 5000}\n---\nx", "bad.md: the front matter is not YAML: maximum recursion depth"),
+        (
+            "---\ntitle: &a [x]\nslug: *a\n---\nx",
+            "bad.md: the front matter is not YAML in line 3: aliases are not read",
+        ),
+        ("---\n? [a]\n: b\n---\nx", "bad.md: the front matter is not YAML in line 2"),
+        ("---\ntitle:\nagent_role: Cook\nworkflow_phase: plan\n---\nx", "bad.md: title: This field cannot be blank"),
         ("---\ntitle: T\nrole: x\n---\nx", "bad.md: 'role' is unknown"),
         ("---\ntitle: T\nactive: maybe\n---\nx", "bad.md: active is 'maybe', which is not true or false"),
         (HEAD.format(title="T", body="x").replace("plan", "dream"), "bad.md: workflow_phase: Value 'dream'"),
+        (HEAD.format(title="T", body="x").replace("plan", "z" * 1000), "bad.md: workflow_phase: Value …"),
+        ("---\n" + "y" * 1000 + ": x\n---\nx", "bad.md: 'yyyy"),
         (HEAD.format(title="T" * 121, body="x"), "bad.md: title: Ensure this value has at most 120"),
         (HEAD.format(title="T", body="x" * 100_001), "bad.md: body: Ensure this value has at most 100000"),
         (HEAD.format(title="T", body="x" * 500_001), "bad.md has more than 500000 bytes"),
@@ -134,6 +163,7 @@ def test_one_wrong_file_stops_all_with_one_sentence(tmp_path, text, reason):
         sync(str(tmp_path))
     assert str(error.value).startswith(reason)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300
     assert not Template.objects.filter(slug="a").exists()
 
 
@@ -151,10 +181,70 @@ def test_directory_that_is_not_there(tmp_path):
         sync(str(tmp_path / "missing"))
 
 
-def test_file_that_cannot_be_read(tmp_path):
-    (tmp_path / "a.md").mkdir()
-    with pytest.raises(CommandError, match=r"a\.md cannot be read: Is a directory\."):
+@pytest.mark.parametrize(
+    "title", ["2024-99-99", "!!int abc", "!!bool xyz", "!!timestamp abc", "0b_", "9" * 110, "yes", "null", "12", "<<"]
+)
+def test_title_is_the_text_that_was_written(tmp_path, title):
+    """Whatever else YAML may take it for."""
+    write(tmp_path, "a.md", title=title)
+    sync(str(tmp_path))
+    assert Template.objects.get(slug="a").title == title.split()[-1]
+
+
+@pytest.mark.parametrize(("active", "expected"), [("true", True), ("Yes", True), ("FALSE", False), ("off", False)])
+def test_active_is_any_of_the_words_of_yaml(tmp_path, active, expected):
+    write(tmp_path, "a.md", title=f"T\nactive: {active}")
+    sync(str(tmp_path))
+    assert Template.objects.get(slug="a").active is expected
+
+
+def test_folder_with_the_name_of_a_template_is_a_folder(tmp_path):
+    write(tmp_path, "folder.md/a.md")
+    assert "created a\n" in sync(str(tmp_path))
+
+
+def test_link_within_the_directory_is_read(tmp_path):
+    write(tmp_path, ".data/a.md")
+    (tmp_path / "a.md").symlink_to(".data/a.md")
+    assert "created a\n" in sync(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda file: file.symlink_to("nowhere"), r"bad\.md cannot be read: No such file or directory\."),
+        (lambda file: file.symlink_to(file), r"bad\.md cannot be read: Too many levels of symbolic links\."),
+        (lambda file: file.symlink_to("/dev/zero"), r"bad\.md leads out of .*: put the file itself there\."),
+        (lambda file: file.symlink_to(__file__), r"bad\.md leads out of .*: put the file itself there\."),
+        (os.mkfifo, r"bad\.md is not a regular file: remove it\."),
+    ],
+)
+def test_what_is_no_file_of_the_directory_stops_all_with_one_sentence(tmp_path, make, reason):
+    write(tmp_path, "a.md")
+    make(tmp_path / "bad.md")
+    with pytest.raises(CommandError, match=f"^{reason}$"):
         sync(str(tmp_path))
+    assert not Template.objects.exclude(source=Source.HAND).exists()
+
+
+def test_more_files_than_a_sync_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "FILES_MAX", 1)
+    write(tmp_path, "a.md")
+    write(tmp_path, "b.md")
+    with pytest.raises(CommandError, match=r"lists 2 templates: 1 are the most\.$"):
+        sync(str(tmp_path))
+
+
+def test_directory_that_may_not_be_entered_is_one_sentence(tmp_path):
+    closed = tmp_path / "closed"
+    write(closed, "deep/a.md")
+    closed.chmod(0)
+    for directory in (closed, closed / "deep"):
+        with (
+            without_rights(),
+            pytest.raises(CommandError, match=r"closed(/deep)? cannot be read: Permission denied\.$"),
+        ):
+            sync(str(directory))
 
 
 def test_database_that_fails_keeps_the_state_before(tmp_path, monkeypatch):
@@ -184,6 +274,14 @@ def test_directory_may_come_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("FORGE_SYNC_BASE_URL", "https://forge.example/{repository}/{ref}/{path}")
     with pytest.raises(ImproperlyConfigured, match="both set"):
         sync()
+
+
+@pytest.mark.parametrize("name", ["FORGE_SYNC_BASE_URL", "FORGE_SYNC_TOKEN", "FORGE_SYNC_TOKEN_FILE"])
+def test_forge_without_its_repository_is_not_mistaken_for_the_library(monkeypatch, name):
+    monkeypatch.setenv(name, "https://forge.example/{repository}/{ref}/{path}")
+    with pytest.raises(ImproperlyConfigured, match=f"{name} is set, but FORGE_SYNC_REPOSITORY is not"):
+        sync()
+    assert not Template.objects.exclude(source=Source.HAND).exists()
 
 
 def test_library_has_two_useful_templates_for_each_phase():

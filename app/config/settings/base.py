@@ -135,7 +135,7 @@ MIGRATION_MODULES = {"axes": None}
 # Without Redis each process counts for itself, which the contract says.
 SILENCED_SYSTEM_CHECKS = [] if REDIS_URL else ["axes.W001"]
 
-_policy = headers.content_security_policy(env.text("CSP_REPORT_URI", ""))
+_policy = headers.content_security_policy(env.header_url("CSP_REPORT_URI", ""))
 _report_only = env.boolean("CSP_REPORT_ONLY", False)
 CONTENT_SECURITY_POLICY = None if _report_only else _policy
 CONTENT_SECURITY_POLICY_REPORT_ONLY = _policy if _report_only else None

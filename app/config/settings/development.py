@@ -12,7 +12,7 @@ _VAR = BASE_DIR / "var"
 STATIC_ROOT = _VAR / "static"
 MEDIA_ROOT = _VAR / "media"
 MEDIA_ROOT.mkdir(parents=True, exist_ok=True)
-READ_ONLY_FILE = env.text("READ_ONLY_FILE", str(_VAR / "read-only"))
-BACKUP_DIRECTORY = env.text("BACKUP_DIRECTORY", str(_VAR / "backups"))
+READ_ONLY_FILE = env.path("READ_ONLY_FILE", str(_VAR / "read-only"))
+BACKUP_DIRECTORY = env.path("BACKUP_DIRECTORY", str(_VAR / "backups"))
 
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": _VAR / "forge.sqlite3"}}

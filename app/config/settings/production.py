@@ -8,28 +8,28 @@ from .base import MIDDLEWARE as BASE_MIDDLEWARE
 from .base import SILENCED_SYSTEM_CHECKS as BASE_SILENCED
 
 DEBUG = False
-SECRET_KEY = env.secret("SECRET_KEY")
-ALLOWED_HOSTS = env.comma_list("ALLOWED_HOSTS")
-CSRF_TRUSTED_ORIGINS = env.comma_list("CSRF_TRUSTED_ORIGINS", [])
+SECRET_KEY = env.secret("SECRET_KEY", min_length=50)
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", [])
 
 DATABASES = {
     "default": database.from_url(
         env.secret("DATABASE_URL"),
         conn_max_age_seconds=env.integer("DATABASE_CONN_MAX_AGE_SECONDS", 60),
-        statement_timeout_seconds=env.integer("DATABASE_STATEMENT_TIMEOUT_SECONDS", 30),
+        statement_timeout_seconds=env.integer("DATABASE_STATEMENT_TIMEOUT_SECONDS", 30, maximum=env.LARGEST // 1000),
     )
 }
 
 # The same drivers, which count what they do.
 DATABASES["default"]["ENGINE"] = DATABASES["default"]["ENGINE"].replace("django.db", "django_prometheus.db")
 
-STATIC_ROOT = env.text("STATIC_ROOT")
-STATIC_PUBLISHED = env.text("STATIC_PUBLISHED", "")
-MEDIA_ROOT = env.text("MEDIA_ROOT")
+STATIC_ROOT = env.path("STATIC_ROOT")
+STATIC_PUBLISHED = env.path("STATIC_PUBLISHED", "")
+MEDIA_ROOT = env.path("MEDIA_ROOT")
 # The site's state directory: a release can write there, and it outlives the release.
 _STATE = Path(MEDIA_ROOT).parent
-READ_ONLY_FILE = env.text("READ_ONLY_FILE", str(_STATE / "read-only"))
-BACKUP_DIRECTORY = env.text("BACKUP_DIRECTORY", str(_STATE / "backups"))
+READ_ONLY_FILE = env.path("READ_ONLY_FILE", str(_STATE / "read-only"))
+BACKUP_DIRECTORY = env.path("BACKUP_DIRECTORY", str(_STATE / "backups"))
 STORAGES = {
     "default": storage.media(),
     "staticfiles": {"BACKEND": "config.static_files.SparingStaticFilesStorage"},

@@ -58,6 +58,9 @@ def from_environment() -> Forge | None:
     """Return the forge that the environment names, None if it names none; a wrong value is ImproperlyConfigured."""
     repository = env.text("FORGE_SYNC_REPOSITORY", "")
     if not repository:
+        for name in ("FORGE_SYNC_BASE_URL", "FORGE_SYNC_TOKEN", "FORGE_SYNC_TOKEN_FILE"):
+            if env.text(name, ""):
+                raise ImproperlyConfigured(f"{name} is set, but FORGE_SYNC_REPOSITORY is not: name what to load from.")
         return None
     forge = Forge(
         base_url=env.text("FORGE_SYNC_BASE_URL"),
@@ -181,8 +184,7 @@ def listed_paths(index: str, text: str) -> list[str]:
     for path in paths:
         if path.startswith("/") or ".." in path.split("/") or not path.endswith(".md"):
             raise SyncError(f"{index} lists {path!r}: list paths from the top of the repository that end in .md.")
-    if len(paths) > documents.FILES_MAX:
-        raise SyncError(f"{index} lists {len(paths)} templates: {documents.FILES_MAX} are the most.")
+    documents.check_number(paths, index)
     return paths
 
 

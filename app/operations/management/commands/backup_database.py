@@ -21,7 +21,8 @@ class Command(BaseCommand):
         try:
             name = options["file"] or Path(settings.BACKUP_DIRECTORY) / databases.file_name(settings.APP_NAME)
             target = Path(name).absolute()
-            databases.backup(target)
+            with databases.terminable():
+                databases.backup(target)
         except databases.DatabaseCopyError as error:
             raise CommandError(str(error)) from None
         self.stdout.write(f"{target}: {target.stat().st_size} bytes, verified")

@@ -1,4 +1,4 @@
-"""Put a copy made by backup_database back. What the database held before is kept if anything fails."""
+"""Put a copy made by backup_database back. What the database held before is kept if that fails."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path, help="the copy")
         parser.add_argument("--replace", action="store_true", help="replace the tables that the database has")
-        parser.add_argument("--migrate", action="store_true", help="bring the restored tables up to date")
+        parser.add_argument("--migrate", action="store_true", help="bring its tables up to date, beside if it can be")
         parser.add_argument("--yes", action="store_true", help="do not ask")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -27,7 +27,8 @@ class Command(BaseCommand):
         name = str(connection.settings_dict["NAME"])
         try:
             databases.verify(file)
-            tables = databases.tables()
+            databases.check_origin(file)
+            tables = databases.tables(tolerant=options["replace"])
             if tables and not options["replace"]:
                 raise CommandError(
                     f"the database {name} has {len(tables)} tables, and nothing was changed: "
@@ -35,7 +36,10 @@ class Command(BaseCommand):
                 )
             if not options["yes"]:
                 self._confirm(name, len(tables))
-            databases.restore(file, lambda: call_command("migrate", interactive=False) if options["migrate"] else None)
+            with databases.terminable():
+                databases.restore(
+                    file, lambda: call_command("migrate", interactive=False) if options["migrate"] else None
+                )
         except databases.DatabaseCopyError as error:
             raise CommandError(str(error)) from None
         self.stdout.write(f"{name} holds what was in {file.name}")
