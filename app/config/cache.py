@@ -9,6 +9,9 @@ from redis.connection import parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+# Of a few hundred bytes each. Django's own 300 would let visitors of the API push out who is blocked.
+MEMORY_MAX_ENTRIES = 50_000
+
 
 def from_url(url: str, prefix: str, timeout_milliseconds: int, pause_seconds: int) -> dict[str, Any]:
     """Return Django's settings for the cache behind a URL, for this process's own memory without one.
@@ -18,7 +21,10 @@ def from_url(url: str, prefix: str, timeout_milliseconds: int, pause_seconds: in
     so the message does not repeat it.
     """
     if not url:
-        return {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+        return {
+            "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+            "OPTIONS": {"MAX_ENTRIES": MEMORY_MAX_ENTRIES},
+        }
     try:
         parts = urlsplit(url)
         parse_url(url)

@@ -5,6 +5,8 @@ import ipaddress
 from django.http import HttpRequest
 
 UNKNOWN = "-"
+# What one customer gets of IPv6 at the least: each address in it is theirs.
+IPV6_CUSTOMER_BITS = 64
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -45,3 +47,9 @@ def client_ip(request: HttpRequest | None) -> str:
         if address:
             return str(address)
     return UNKNOWN
+
+
+def counted_as(request: HttpRequest | None) -> str:
+    """Return what a client's requests are counted by: an IPv4 address, or an IPv6 network; "-" where none is known."""
+    ip = client_ip(request)
+    return str(ipaddress.ip_network(f"{ip}/{IPV6_CUSTOMER_BITS}", strict=False)) if ":" in ip else ip

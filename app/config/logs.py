@@ -1,14 +1,17 @@
 """Logging: one JSON object a line with the request's id; security events as plain lines."""
 
+import contextlib
 import copy
 import json
 import logging
 import re
+import sys
 import time
 import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import datetime, timezone
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from config.redaction import redact, scrub
 
 HEADER = "X-Request-ID"
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+FILES = {"app.log": "json", "security.log": "plain"}
 STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 access = logging.getLogger("forge.access")
@@ -90,38 +94,79 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=lambda value: redact(repr(value)))
 
 
+class Discreet(logging.Handler):
+    """Tells stderr of a line that is lost, but not what the line or the error says, which may hold a secret."""
+
+    told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            # It is the disk's or the pipe's fault, and the next line will meet it too.
+            if self.told:
+                return
+            self.told = True
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"log line lost: {type(error).__name__}, {self} at {record.pathname}:{record.lineno}\n")
+
+
+class StreamHandler(Discreet, logging.StreamHandler):
+    """Writes to a stream."""
+
+
+class FileHandler(Discreet, WatchedFileHandler):
+    """Writes to a file, and goes on without it where it cannot be opened."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+
+class StrangersFault(logging.Filter):
+    """Makes a warning without a traceback of an error that anybody can cause at will."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.exc_info = None
+        return logging.getLogger(record.name).isEnabledFor(logging.WARNING)
+
+
 def configuration(level: str, directory: str) -> dict[str, Any]:
     """Return Django's LOGGING: everything to stdout, and to files in the directory if one is named.
 
     The files are app.log (everything as JSON) and security.log (the plain security lines). They are opened
     again when they were rotated away. They are opened at the first line, so that a directory that cannot be
-    written costs the file, not the start: stdout has every line too.
+    written costs the files, not the start: stdout has every line too.
     """
     handlers: dict[str, Any] = {
-        "stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"},
-        "security_stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "plain"},
+        "stdout": {"class": "config.logs.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"},
+        "security_stdout": {"class": "config.logs.StreamHandler", "stream": "ext://sys.stdout", "formatter": "plain"},
     }
     everything, security = ["stdout"], ["security_stdout"]
     if directory:
-        for name, formatter in (("app", "json"), ("security", "plain")):
-            handlers[f"{name}_file"] = {
-                "class": "logging.handlers.WatchedFileHandler",
-                "filename": str(Path(directory) / f"{name}.log"),
+        for name, formatter in FILES.items():
+            handlers[name] = {
+                "class": "config.logs.FileHandler",
+                "filename": str(Path(directory) / name),
                 "formatter": formatter,
                 "encoding": "utf-8",
                 "delay": True,
             }
-        everything.append("app_file")
-        security += ["security_file", "app_file"]
+        everything.append("app.log")
+        security += FILES
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": "config.logs.JsonFormatter"}, "plain": {"format": "%(message)s"}},
+        "filters": {"strangers_fault": {"()": "config.logs.StrangersFault"}},
         "handlers": handlers,
         "root": {"handlers": everything, "level": level},
         "loggers": {
             # Django's own handlers would print every line a second time.
             "django": {"handlers": [], "level": level, "propagate": True},
+            "django.security.DisallowedHost": {"filters": ["strangers_fault"]},
             # What it has to say about logins, the security events say.
             "axes": {"level": "CRITICAL"},
             "forge.security": {"handlers": security, "level": "INFO", "propagate": False},

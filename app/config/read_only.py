@@ -16,7 +16,7 @@ from django.urls import Resolver404, resolve
 
 View = TypeVar("View", bound=Callable[..., HttpResponse])
 
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MESSAGE = "The site is read-only at the moment. Nothing was changed."
 
 

@@ -15,6 +15,8 @@ from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 from redis.exceptions import RedisError
 
+from config import logs
+
 OK, DEGRADED, FAILED = "ok", "degraded", "failed"
 
 logger = logging.getLogger(__name__)
@@ -74,19 +76,32 @@ def check_media() -> Result:
     if not isinstance(storages["default"], FileSystemStorage):
         return Result()
     # No probe file: it would write to the disk on every request.
-    if not Path(settings.MEDIA_ROOT).is_dir():
-        return Result("the media directory is missing", str(settings.MEDIA_ROOT))
+    try:
+        if not Path(settings.MEDIA_ROOT).is_dir():
+            return Result("the media directory is missing", str(settings.MEDIA_ROOT))
+    except OSError as error:
+        return Result("the media directory is out of reach", str(error))
     if not os.access(settings.MEDIA_ROOT, os.W_OK | os.X_OK):
         return Result("the media directory is not writable", str(settings.MEDIA_ROOT))
     return Result()
 
 
+def check_logs() -> Result:
+    """Look whether the log files can be written. stdout has every line too, so the site serves without them."""
+    for path in (Path(settings.LOG_DIR, name) for name in logs.FILES if settings.LOG_DIR):
+        creatable = not os.access(path, os.F_OK) and os.access(path.parent, os.W_OK | os.X_OK)
+        if not creatable and not os.access(path, os.W_OK):
+            return Result("a log file cannot be written: only stdout has its lines", str(path), serves=True)
+    return Result()
+
+
 def check_disk() -> Result:
-    """Look at the disks of the uploads and the logs. A directory that is missing is not this check's matter."""
+    """Look at the disks of the uploads and the logs. A directory out of reach is not this check's matter."""
     for directory in filter(None, (settings.MEDIA_ROOT, settings.LOG_DIR)):
-        if not Path(directory).is_dir():
+        try:
+            free_megabytes = shutil.disk_usage(directory).free // 1_000_000
+        except OSError:
             continue
-        free_megabytes = shutil.disk_usage(directory).free // 1_000_000
         if free_megabytes < settings.HEALTH_FREE_MEGABYTES:
             return Result(
                 "the disk is nearly full",
@@ -101,19 +116,23 @@ CHECKS: dict[str, Callable[[], Result]] = {
     "migrations": check_migrations,
     "cache": check_cache,
     "media": check_media,
+    "logs": check_logs,
     "disk": check_disk,
 }
 NEEDS_DATABASE = {"migrations"}
 
 
 def run() -> dict[str, Result]:
-    """Run every check. Without a database, what needs it is not tried."""
+    """Run every check; one that breaks has failed. Without a database, what needs it is not tried."""
     results: dict[str, Result] = {}
     for name, check in CHECKS.items():
         if name in NEEDS_DATABASE and results["database"].status == FAILED:
             results[name] = Result("not checked: the database does not answer")
-        else:
+            continue
+        try:
             results[name] = check()
+        except Exception as error:
+            results[name] = Result(f"the check broke: {type(error).__name__}", str(error))
     return results
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from forge.api.throttles import VisitorThrottle
+from forge.api.throttles import UserThrottle, VisitorThrottle
 from forge.models import Template
 
 
@@ -79,6 +79,13 @@ def test_too_many_requests_are_refused_by_the_clients_address(client, template, 
     assert [ask("203.0.113.1").status_code for _ in range(3)] == [200, 200, 429]
     assert int(ask("203.0.113.1")["Retry-After"]) <= 60
     assert ask("203.0.113.2").status_code == 200
+
+
+def test_who_is_signed_in_is_counted_by_name_and_visitors_are_not(client, staff, template, monkeypatch):
+    monkeypatch.setattr(UserThrottle, "THROTTLE_RATES", {"user": "2/min"})
+    assert [client.get("/api/templates/").status_code for _ in range(3)] == [200, 200, 200]
+    client.force_login(staff)
+    assert [client.get("/api/templates/").status_code for _ in range(3)] == [200, 200, 429]
 
 
 def test_schema_and_docs_need_a_login(client, staff):

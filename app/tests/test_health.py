@@ -1,11 +1,14 @@
 import json
 import logging
+import os
 import sqlite3
 
 import pytest
 from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import override_settings
+
+from health import checks
 
 BEHIND_THE_PROXY = {"HTTP_X_FORWARDED_FOR": "203.0.113.9"}
 
@@ -38,7 +41,7 @@ def test_readyz(client, media):
     assert response.status_code == 200
     assert response.json() == {
         "status": "ok",
-        "checks": {name: {"status": "ok"} for name in ("database", "migrations", "cache", "media", "disk")},
+        "checks": {name: {"status": "ok"} for name in ("database", "migrations", "cache", "media", "logs", "disk")},
     }
 
 
@@ -53,7 +56,7 @@ def test_health_names_the_app_and_its_version(client, media, settings):
     settings.APP_VERSION = "1.2.3"
     report = client.get("/health/").json()
     assert (report["status"], report["app"], report["version"]) == ("ok", "forge", "1.2.3")
-    assert set(report["checks"]) == {"database", "migrations", "cache", "media", "disk"}
+    assert set(report["checks"]) == {"database", "migrations", "cache", "media", "logs", "disk"}
 
 
 @pytest.mark.django_db
@@ -119,6 +122,57 @@ def test_missing_media_directory(client, settings, tmp_path):
 def test_media_directory_that_is_not_writable(client, media, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert client.get("/readyz").json()["checks"]["media"]["reason"] == "the media directory is not writable"
+
+
+@pytest.mark.django_db
+def test_media_directory_out_of_reach_is_a_failure_and_no_error(client, settings, monkeypatch, tmp_path):
+    def refuse(path, *arguments, **more):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # root may go everywhere, so that no directory of this test could keep it out.
+    monkeypatch.setattr("pathlib.Path.stat", refuse)
+    monkeypatch.setattr("shutil.disk_usage", refuse)
+    settings.MEDIA_ROOT = settings.LOG_DIR = str(tmp_path)
+    response = client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["checks"]["media"]["reason"] == "the media directory is out of reach"
+    assert response.json()["checks"]["disk"] == {"status": "ok"}
+
+
+@pytest.mark.django_db
+def test_check_that_breaks_has_failed_and_the_others_are_told(client, media, monkeypatch):
+    def broken():
+        raise ZeroDivisionError("at 10.1.2.3")
+
+    monkeypatch.setitem(checks.CHECKS, "cache", broken)
+    response = client.get("/readyz", **BEHIND_THE_PROXY)
+    assert response.status_code == 503
+    assert response.json()["checks"]["cache"] == {"status": "failed", "reason": "the check broke: ZeroDivisionError"}
+    assert response.json()["checks"]["disk"] == {"status": "ok"}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("directory", ["missing", "file", "file/below"])
+def test_log_directory_that_cannot_be_written_is_told_but_the_site_serves(client, media, settings, tmp_path, directory):
+    (tmp_path / "file").touch()
+    settings.LOG_DIR = str(tmp_path / directory)
+    response = client.get("/readyz")
+    assert response.status_code == 200
+    assert response.json()["checks"]["logs"] == {
+        "status": "degraded",
+        "reason": "a log file cannot be written: only stdout has its lines",
+        "detail": str(tmp_path / directory / "app.log"),
+    }
+
+
+@pytest.mark.django_db
+def test_log_file_that_cannot_be_written_is_told(client, media, settings, tmp_path, monkeypatch):
+    settings.LOG_DIR = str(tmp_path)
+    (tmp_path / "security.log").touch()
+    assert client.get("/readyz").json()["checks"]["logs"] == {"status": "ok"}
+    access = os.access
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    assert client.get("/readyz").json()["checks"]["logs"]["detail"] == str(tmp_path / "security.log")
 
 
 @pytest.mark.django_db

@@ -62,6 +62,20 @@ def test_clients_without_an_address_are_not_one_client(ann):
     assert Client().post("/login/", {"username": "ann", "password": "right"}, REMOTE_ADDR="").status_code == 302
 
 
+def test_addresses_of_one_ipv6_network_are_one_client(ann):
+    for number in range(3):
+        fail(1, f"user-{number}", f"2001:db8::{number}:1")
+    assert sign_in("ann", "right", "2001:db8::ffff:1").status_code == 429
+    assert sign_in("ann", "right", "2001:db8:0:1::1").status_code == 302
+
+
+def test_visitors_of_the_api_do_not_make_a_block_forgotten(ann):
+    fail(3, "ann")
+    for number in range(400):
+        Client().get("/api/templates/", HTTP_X_FORWARDED_FOR=f"10.0.{number // 250}.{number % 250}")
+    assert sign_in("ann", "right", OTHER).status_code == 429
+
+
 def test_pages_are_not_blocked(ann):
     fail(5)
     assert Client().get("/login/", HTTP_X_FORWARDED_FOR=ADDRESS).status_code == 200

@@ -91,7 +91,7 @@ def test_rotated_file_is_opened_again(tmp_path):
     handler.config["formatters"] = {
         name: handler.configure_formatter(value) for name, value in settings["formatters"].items()
     }
-    file_handler = handler.configure_handler(settings["handlers"]["app_file"])
+    file_handler = handler.configure_handler(settings["handlers"]["app.log"])
     file_handler.handle(record("one"))
     (tmp_path / "app.log").rename(tmp_path / "app.log.1")
     file_handler.handle(record("two"))
@@ -99,6 +99,37 @@ def test_rotated_file_is_opened_again(tmp_path):
     assert "two" in (tmp_path / "app.log").read_text()
 
 
-def test_log_dir_that_cannot_be_written_does_not_stop_the_site(manage, production, tmp_path):
-    production["LOG_DIR"] = str(tmp_path / "missing")
-    assert manage("check", **production).returncode == 0
+@pytest.mark.parametrize("directory", ["missing", "forge.sqlite3", "forge.sqlite3/below"])
+def test_log_dir_that_cannot_be_written_costs_the_files_not_the_site(manage, ready_production, tmp_path, directory):
+    script = (
+        "from django.test import Client;"
+        "get = lambda: Client().get('/login/', headers={'host': 'forge.example.org', 'x-forwarded-proto': 'https'});"
+        "print(get().status_code, get().status_code)"
+    )
+    path = tmp_path / directory
+    result = manage("shell", "--no-imports", "-c", script, LOG_DIR=str(path), **ready_production)
+    lines = result.stdout.splitlines()
+    assert lines[-1] == "200 200", result.stderr
+    assert sum("GET /login/ 200" in line for line in lines) == 2
+    (told,) = result.stderr.splitlines()
+    assert told.startswith("log line lost: ")
+    assert f"{path}/app.log" in told
+
+
+def test_line_that_cannot_be_made_is_told_without_what_it_holds(manage, ready_production, tmp_path):
+    script = "import logging; logging.getLogger('forge').error('%d of them', 'hunter2')"
+    result = manage("shell", "--no-imports", "-c", script, LOG_DIR=str(tmp_path), **ready_production)
+    told = result.stderr.splitlines()
+    assert len(told) == 2
+    assert all(line.startswith("log line lost: TypeError, ") and line.endswith("at <string>:1") for line in told), told
+    assert "hunter2" not in result.stdout + result.stderr
+
+
+def test_wrong_host_is_one_warning_without_a_traceback(manage, ready_production):
+    script = "from django.test import Client; Client().get('/', headers={'host': 'other.example.org'})"
+    result = manage("shell", "--no-imports", "-c", script, **ready_production)
+    entries = [json.loads(line) for line in result.stdout.splitlines()]
+    (entry,) = [entry for entry in entries if entry["logger"] != "forge.access"]
+    assert (entry["level"], entry["logger"]) == ("warning", "django.security.DisallowedHost")
+    assert "other.example.org" in entry["message"]
+    assert "exception" not in entry

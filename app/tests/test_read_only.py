@@ -41,17 +41,23 @@ def test_environment_starts_it_too(client, ann, settings):
     assert client.post("/login/").status_code == 503
 
 
-@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
-def test_every_method_that_changes_something_is_refused(client, db, lock, method):
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "trace"])
+def test_every_other_method_is_refused(client, db, lock, method):
     lock.touch()
     assert getattr(client, method)("/").status_code == 503
 
 
-@pytest.mark.parametrize("method", ["get", "head"])
+@pytest.mark.parametrize("method", ["get", "head", "options"])
 def test_reading_goes_on(client, template, lock, method):
     lock.touch()
-    for path in ("/", template.get_absolute_url(), "/login/", "/livez", "/health/"):
+    for path in ("/", template.get_absolute_url(), "/login/"):
         assert getattr(client, method)(path).status_code == 200
+
+
+def test_health_is_answered_as_ever(client, db, lock):
+    lock.touch()
+    for path in ("/livez", "/health/"):
+        assert client.get(path).status_code == client.head(path).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,19 @@ def test_admin_edit_makes_a_version_with_its_editor(admin_client, template):
     assert "admin" in page[page.index("Version 2") : page.index("Version 1")]
 
 
+def test_only_staff_see_who_edited(client, staff, django_user_model, template):
+    editor = django_user_model.objects.create_user("edith")
+    version = template.versions.get()
+    version.editor = editor
+    version.save()
+    pages = (template.get_absolute_url(), version.get_absolute_url())
+    assert not any("edith" in client.get(page).text for page in pages)
+    client.force_login(django_user_model.objects.create_user("bob"))
+    assert not any("edith" in client.get(page).text for page in pages)
+    client.force_login(staff)
+    assert all("edith" in client.get(page).text for page in pages)
+
+
 def test_admin_form_that_is_saved_unchanged_makes_no_version(admin_client, template):
     url = f"/admin/forge/template/{template.pk}/change/"
     admin_client.post(url, {**ADMIN_FORM, "body": template.body.replace("\n", "\r\n"), "active": "on"})
