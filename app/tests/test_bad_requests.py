@@ -3,9 +3,9 @@ import json
 
 import pytest
 from django.test import Client
+from django.test.client import ClientHandler
 
 from config.bad_requests import without_odd_charsets
-from config.wsgi import application
 
 ODD = ["hex", "zlib", "bz2", "undefined", "punycode", "rot13", "base64", "uu", "idna", "utf-16", "no-such-charset"]
 KNOWN = ["utf-8", "UTF8", '"utf-8"', "us-ascii", "ISO-8859-1", "latin-1"]
@@ -18,11 +18,19 @@ def ask(path: str, content_type: str, method: str = "GET", body: bytes = b"") ->
         PATH_INFO=path, QUERY_STRING="q=a", REQUEST_METHOD=method, CONTENT_TYPE=content_type
     )
     environ.update({"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))})
-    told = []
-    response = application(environ, lambda status, headers: told.append(int(status.split()[0])))
-    content = b"".join(response)
-    response.close()
-    return told[0], content
+    # The handler of tests leaves the connection to the database open.
+    response = without_odd_charsets(lambda environ, start_response: ClientHandler()(environ))(environ, None)
+    return response.status_code, response.content
+
+
+def test_server_is_given_the_guarded_application(manage, ready_production):
+    script = (
+        "from django.test import Client; from config.wsgi import application;"
+        "environ = Client()._base_environ(PATH_INFO='/livez', QUERY_STRING='q=a', CONTENT_TYPE='a/b; charset=hex');"
+        "print(application(environ, lambda status, headers: None).content)"
+    )
+    result = manage("shell", "--no-imports", "-c", script, **ready_production)
+    assert result.stdout == "b'ok'\n", result.stderr
 
 
 @pytest.mark.parametrize("charset", ODD)
