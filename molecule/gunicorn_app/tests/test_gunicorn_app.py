@@ -118,7 +118,7 @@ def test_a_release_restarts_the_processes_and_what_is_not_wanted_is_stopped(host
         host.run("ls /etc/systemd/system /etc/systemd/system/*.wants | grep -E 'forge-(process|timer)-'").stdout == ""
     )
     assert play("-e", nothing, from_directory(site)).changed == 0
-    play(from_directory(site))
+    play()
     assert host.service("forge-process-worker@1").is_running
 
 
