@@ -311,6 +311,12 @@ def test_no_tracked_file_names_a_package_index_or_a_build_machine():
     assert found == []
 
 
+def test_no_tracked_link_leads_out_of_the_repository():
+    listing = subprocess.run(["git", "ls-files", "-s"], cwd=ROOT, capture_output=True, text=True, check=True)
+    links = [ROOT / line.split("\t")[1] for line in listing.stdout.splitlines() if line.startswith("120000 ")]
+    assert [str(path) for path in links if ROOT not in (path.resolve(), *path.resolve().parents)] == []
+
+
 def test_yaml_files_begin_alike():
     # yamllint cannot check it: ansible-lint would apply that to the examples of modules, too.
     begin = {str(path.relative_to(ROOT)) for path in tracked_files() if path.suffix in (".yml", ".yaml")}
