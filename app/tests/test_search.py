@@ -105,13 +105,10 @@ def test_nothing_found_offers_a_way_back(client, shelf):
     assert "Show every template" in page
 
 
-@pytest.mark.parametrize(
-    ("query", "reason"), [(f"q={'x' * 201}", "at most 200"), ("q=%00", "Null characters"), ("role=%00", "Null")]
-)
-def test_search_that_cannot_be_done_is_said(client, shelf, query, reason):
-    response = client.get(f"/?{query}")
+def test_search_that_cannot_be_done_is_said(client, shelf):
+    response = client.get(f"/?q={'x' * 201}")
     assert response.status_code == 200
-    assert reason in response.text
+    assert "at most 200" in response.text
     assert "Nothing matches" in response.text
 
 
