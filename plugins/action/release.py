@@ -17,7 +17,10 @@ class ActionModule(batch.ActionModule):
     _supports_check_mode = True
 
     def _run_one(self, module: str, args: dict, task_vars: dict) -> dict:
-        args["run"] = controller_run.this_run()
+        run = controller_run.this_run()
+        if controller_run.is_orphaned(run):
+            return {"failed": True, "changed": False, "msg": "ansible-playbook was killed; no further step is taken."}
+        args["run"] = run
         if args.get("step") == "install":
             args["uv_requirements"] = batch.UV_REQUIREMENTS.read_text(encoding="utf-8")
         source = dict(args.get("source") or {})

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
+import time
 
 from ansible_collections.groundwork.django.plugins.plugin_utils import controller_run
+
+FORK = multiprocessing.get_context("fork")
+"""How Ansible makes the processes of its actions."""
 
 
 def run_of(process: subprocess.Popen) -> dict:
@@ -28,6 +33,34 @@ def test_a_run_of_this_machine_that_was_killed_has_ended():
     process.kill()
     process.wait()
     assert controller_run.has_ended(run)
+
+
+def orphan(pipe) -> None:
+    """Say which run this is, once before and once after the process that forked this one is gone."""
+    parent = multiprocessing.parent_process().pid
+    pipe.send(controller_run.this_run())
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    pipe.send(controller_run.this_run())
+
+
+def leave_an_orphan(pipe) -> None:
+    FORK.Process(target=orphan, args=(pipe,)).start()
+    time.sleep(0.5)
+    os._exit(0)
+
+
+def test_what_outlives_a_killed_run_knows_that_it_does():
+    ours, theirs = multiprocessing.Pipe()
+    middle = FORK.Process(target=leave_an_orphan, args=(theirs,))
+    middle.start()
+    before = ours.recv()
+    middle.join()
+    after = ours.recv()
+    assert before["pid"] == after["pid"] == middle.pid
+    assert not controller_run.is_orphaned(before)
+    assert controller_run.is_orphaned(after)
+    assert controller_run.has_ended(before)
 
 
 def test_another_process_with_its_number_is_not_taken_for_it():
