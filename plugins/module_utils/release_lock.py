@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -65,7 +66,8 @@ class ReleaseLock:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         """End the step; the turn ends with it where it is over, or where the step has failed."""
         if self.over or kind is not None:
-            os.unlink(self.path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
         else:
             self._write()
         os.close(self._descriptor)

@@ -236,9 +236,10 @@ def migrate(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
 
 def ask_for_migrations(module: AnsibleModule, site: Site) -> dict:
     """Have a release say which migrations it has. Raises Refusal."""
-    params = {**module.params, "command": [*module.params["manage_command"], "shell", "--verbosity", "0", "-c"]}
+    params = module.params
     command = build.Command(site, params["site"]["runner"], params["id"], "migrations")
-    code, output = command.run({**params, "command": [*params["command"], migrations.question()]}, "manage.py shell")
+    shell = [*params["manage_command"], "shell", "--verbosity", "0", "-c", migrations.question()]
+    code, output = command.run({**params, "command": shell}, "manage.py shell")
     if code != 0:
         raise site.refuse(params["id"], "migrations", build.telling_line(output) or f"exit status {code}")
     try:

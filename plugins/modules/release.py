@@ -283,7 +283,7 @@ options:
     elements: str
     default: []
   back:
-    description: Whether C(switch) and C(finish) go back; the release that was live is marked bad then.
+    description: Whether C(switch) goes back; the release that was live is marked bad then.
     type: bool
     default: false
   anyway:
