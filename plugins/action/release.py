@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the module release needs of the controller: a source directory as one archive, and the pinned uv."""
+"""What the module release needs of the controller: the source that is on it, and the pinned uv."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 
@@ -27,16 +28,14 @@ class ActionModule(batch.ActionModule):
         if source:
             args["ssh_key"] = source.pop("ssh_key", None) or ""
             args["source"] = source
-        if source.get("type") != "directory" or args.get("step") not in ("inspect", "fetch"):
+        if args.get("step") not in ("inspect", "fetch"):
             return self._take_turn(module, args, task_vars)
-        root = self._absolute(str(source.get("path") or ""))
-        exclude = [str(pattern) for pattern in source.get("exclude") or []]
         try:
-            digest = source_tree.digest(root, exclude)
-            args["source"] = {**source, "path": root, "digest": digest}
-            if args["step"] == "inspect":
+            source = self._identified(source)
+            args["source"] = source
+            if args["step"] == "inspect" or not source.get("path"):
                 return self._take_turn(module, args, task_vars)
-            return self._send_source(module, root, exclude, args, task_vars)
+            return self._send_source(module, source, args, task_vars)
         except (source_tree.SourceError, OSError) as error:
             return {"failed": True, "changed": False, "msg": f"The source cannot be read: {error}"}
 
@@ -48,20 +47,45 @@ class ActionModule(batch.ActionModule):
             return super()._run_one(module, {**args, "gone": holder}, task_vars)
         return result
 
-    def _absolute(self, path: str) -> str:
-        """The path of the source; a relative one starts where the run was started."""
-        return os.path.abspath(os.path.expanduser(path))
+    def _identified(self, source: dict) -> dict:
+        """The source with an absolute path and the digest of what it holds. Raises SourceError and OSError.
 
-    def _send_source(self, module: str, root: str, exclude: list[str], args: dict, task_vars: dict) -> dict:
-        """Make the archive, put it on the host, and have the module unpack it."""
+        The commit of a git repository is asked for on the host.
+        """
+        kind = source.get("type")
+        if source.get("path"):
+            # A relative one starts where the run was started.
+            source["path"] = os.path.abspath(os.path.expanduser(str(source["path"])))
+        wanted = str(source.get("checksum") or "").removeprefix("sha256:").lower()
+        if kind == "directory":
+            source["digest"] = source_tree.digest(source["path"], self._excluded(source))
+        elif kind == "archive" and source.get("path"):
+            source["digest"] = source_tree.digest_file(source["path"])
+            if wanted and source["digest"] != wanted:
+                raise source_tree.SourceError(
+                    f"{source['path']} has the checksum sha256:{source['digest']}, and gunicorn_app_source.checksum is "
+                    f"sha256:{wanted}: find out why before you trust it."
+                )
+        elif kind == "archive":
+            source["digest"] = wanted
+        elif kind == "package":
+            source["digest"] = hashlib.sha256(str(source.get("spec")).encode()).hexdigest()
+        return source
+
+    @staticmethod
+    def _excluded(source: dict) -> list[str]:
+        return [str(pattern) for pattern in source.get("exclude") or []]
+
+    def _send_source(self, module: str, source: dict, args: dict, task_vars: dict) -> dict:
+        """Put an archive on the host, made of a directory or as it is, and have the module unpack it."""
         with tempfile.TemporaryDirectory(prefix="groundwork-") as folder:
-            local = os.path.join(folder, "source.tar.gz")
-            source_tree.archive(root, exclude, local)
+            local = source["path"]
+            if source["type"] == "directory":
+                local = os.path.join(folder, "source.tar.gz")
+                source_tree.archive(source["path"], self._excluded(source), local)
             remote_folder = self._make_tmp_path()
             try:
-                args["archive"] = self._transfer_file(
-                    local, self._connection._shell.join_path(remote_folder, "source.tar.gz")
-                )
+                args["archive"] = self._transfer_file(local, self._connection._shell.join_path(remote_folder, "source"))
                 self._fixup_perms2((remote_folder, args["archive"]))
                 return super()._run_one(module, args, task_vars)
             finally:

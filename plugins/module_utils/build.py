@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
-import hashlib
 import os
 import re
 import secrets
@@ -14,10 +13,11 @@ import shutil
 import time
 from collections.abc import Iterator
 
-from ansible_collections.groundwork.django.plugins.module_utils.commands import SYSTEM_PATH, run_merged
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
 from ansible_collections.groundwork.django.plugins.module_utils.files import (
     Refusal,
     group_id,
+    parse_mode,
     user_id,
     write_new,
 )
@@ -27,60 +27,10 @@ from ansible_collections.groundwork.django.plugins.module_utils.slots import (
     last_line,
     read_link,
 )
-from ansible_collections.groundwork.django.plugins.module_utils.venv import STAMP
 
-REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
-INCLUDED = re.compile(r"^\s*(?:-r|--requirement|-c|--constraint)[\s=]*(\S+)")
-LOCAL = re.compile(r"^\s*(?:-e|--editable|\.|/|file:|-f|--find-links)|@\s*(?:file:|\.)")
 EXCEPTION = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception|ImproperlyConfigured|Exit|Interrupt|NotFound|DoesNotExist)\b")
 RUNNING_SECONDS = 300
-
-
-def python_of(name: str) -> str:
-    """Path of the interpreter behind a name; the name itself where there is none yet."""
-    found = shutil.which(name, path=SYSTEM_PATH) or shutil.which(f"python{name}", path=SYSTEM_PATH)
-    return os.path.realpath(found) if found else name
-
-
-def normal_name(requirement: str) -> str:
-    """Name of a package as the index compares it."""
-    match = REQUIREMENT.match(requirement)
-    return re.sub(r"[-_.]+", "-", match.group(1)).lower() if match else ""
-
-
-class Requirements:
-    """Requirements files of a release, with those that they include. Raises Refusal where one is missing."""
-
-    def __init__(self, paths: list[str]) -> None:
-        self.lines: list[str] = []
-        self._seen: set[str] = set()
-        for path in paths:
-            self._read(path)
-
-    def _read(self, path: str) -> None:
-        real = os.path.realpath(path)
-        if real in self._seen:
-            return
-        self._seen.add(real)
-        try:
-            with open(path, encoding="utf-8") as stream:
-                lines = stream.read().splitlines()
-        except (FileNotFoundError, NotADirectoryError):
-            name = path.partition("/source/")[2]
-            raise Refusal(f"the source has no {name}, which gunicorn_app_requirements names") from None
-        for line in lines:
-            self.lines.append(line)
-            included = INCLUDED.match(line)
-            if included:
-                self._read(os.path.join(os.path.dirname(path), included.group(1)))
-
-    def names(self) -> set[str]:
-        """Names of the packages."""
-        return {normal_name(line) for line in self.lines if REQUIREMENT.match(line)}
-
-    def is_local(self) -> bool:
-        """Whether something is installed from the source itself, so that no other release can use it."""
-        return any(LOCAL.search(line) for line in self.lines)
+LONGEST_SECONDS = 1800
 
 
 def append(path: str, text: str) -> None:
@@ -154,32 +104,71 @@ class Builder:
         if code != 0:
             raise Refusal(f"the archive could not be unpacked: {last_line(output)}")
 
-    def lay_out(self, options: dict) -> dict:
-        """Write what stands beside the source, and link the virtualenv that the requirements stand for.
+    def inside(self, path: str, named_by: str) -> str:
+        """Full path of something in the source. Raises Refusal where it would lie outside, by a link for example."""
+        full = os.path.join(self.source, path)
+        root = os.path.realpath(self.source)
+        if os.path.commonpath([root, os.path.realpath(os.path.dirname(full))]) != root:
+            raise Refusal(f"{path}, which {named_by} names, lies outside of the source")
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        return full
 
-        Virtualenvs are shared by the releases with the same requirements. Returns its path, whether it is yet to be
-        made, and the extra packages that no requirements file names. Raises Refusal.
+    def place_files(self, files: list[dict]) -> None:
+        """Write files of the values into the source: dest, content, mode. The site can read them. Raises Refusal."""
+        for file in files:
+            path = self.inside(file["dest"], "gunicorn_app_files")
+            if os.path.isdir(path) and not os.path.islink(path):
+                raise Refusal(f"{file['dest']}, which gunicorn_app_files names, is a directory of the source")
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            write_new(path, file["content"].encode(), 0, self.group, parse_mode(file["mode"]))
+
+    def share(self, paths: list[str], directory: str) -> None:
+        """Have paths of the source lead to what all releases share in a directory. Raises Refusal.
+
+        What is not there yet is copied from the source, or made as a directory. All that is written outside of the
+        release is written by the site's user, in whose directory it is.
         """
-        subdir = options["project_subdir"]
-        project = os.path.join(self.source, subdir) if subdir else self.source
+        for path in paths:
+            inner, outer = self.inside(path, "gunicorn_app_shared_paths"), os.path.join(directory, path)
+            if not os.path.lexists(outer):
+                self._seed(inner, outer)
+            if os.path.isdir(inner) and not os.path.islink(inner):
+                shutil.rmtree(inner)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(inner)
+            os.symlink(outer, inner)
+
+    def _seed(self, inner: str, outer: str) -> None:
+        """Make a shared path, in one step."""
+        staged = f"{outer}.{secrets.token_hex(4)}"
+        copy = ["cp", "--recursive", "--no-target-directory", inner, staged]
+        parents = ["mkdir", "--parents", os.path.dirname(outer)]
+        move = ["mv", "--no-target-directory", staged, outer]
+        for command in (parents, copy if os.path.exists(inner) else ["mkdir", staged], move):
+            code, output = run_merged([*self.as_user, *command])
+            if code != 0:
+                raise Refusal(f"{outer} cannot be made as {self.site.user}: {last_line(output)}")
+
+    @property
+    def as_user(self) -> list[str]:
+        """The begin of a command that runs as the site's user."""
+        return ["setpriv", f"--reuid={self.site.user}", f"--regid={self.site.user}", "--init-groups"]
+
+    def lay_out(self, subdir: str, env: str, gunicorn_conf: str) -> str:
+        """Write what stands beside the source, and return the directory of manage.py. Raises Refusal."""
+        project = os.path.normpath(os.path.join(self.source, subdir))
         if not os.path.isdir(project):
             raise Refusal(f"the source has no directory {subdir}, which gunicorn_app_project_subdir names")
-        os.symlink(os.path.join("source", subdir) if subdir else "source", os.path.join(self.path, "project"))
-        write_new(os.path.join(self.path, "env"), options["env"].encode(), 0, 0, 0o600)
+        os.symlink(os.path.relpath(project, self.path), os.path.join(self.path, "project"))
+        write_new(os.path.join(self.path, "env"), env.encode(), 0, 0, 0o600)
         settings = os.path.join(self.path, "gunicorn.conf.py")
-        write_new(settings, options["gunicorn_conf"].encode(), 0, self.group, 0o640)
-        paths = [os.path.join(self.source, name) for name in options["requirements"]]
-        requirements = Requirements(paths)
-        included = "".join(f"-r {path}\n" for path in paths)
-        write_new(os.path.join(self.path, "requirements.txt"), included.encode(), 0, self.group, 0o640)
-        named = requirements.names()
-        packages = [package for package in options["extra_packages"] if normal_name(package) not in named]
-        installer = [options["index_url"], options["install_args"], options["require_hashes"]]
-        parts = [requirements.lines, packages, installer, python_of(options["python"])]
-        digest = hashlib.sha256(repr([*parts, self.id if requirements.is_local() else ""]).encode()).hexdigest()
-        place = os.path.join(self.site.directory, "venvs", digest[:16])
+        write_new(settings, gunicorn_conf.encode(), 0, self.group, 0o640)
+        return project
+
+    def use_virtualenv(self, place: str) -> None:
+        """Link the virtualenv that the release runs with."""
         os.symlink(os.path.relpath(place, self.path), os.path.join(self.path, "venv"))
-        return {"packages": packages, "venv": place, "venv_needed": not os.path.isfile(os.path.join(place, STAMP))}
 
     def give(self, names: list[str], uid: int) -> None:
         """Make directories of the release, with all in them, belong to a user."""
@@ -241,29 +230,31 @@ class Command:
     def run(self, options: dict, shown: str = "") -> tuple[int, str]:
         """Run it. Returns its exit status and its output. Raises Refusal.
 
-        shown: what stands in the log for the command.
+        options: `command`, its words, or one line for a shell; and where wanted `chdir`, `environment`, `writable`,
+        `properties`, `timeout_seconds`. shown: what stands in the log for the command.
         """
         self.wait_for_another()
         project = self.site.release(self.id, "project")
         log = self.site.log(self.id)
         command = options["command"]
-        shown = shown or " ".join(command)
-        if len(command) == 1 and command[0].startswith("sh:"):
-            shown = command[0][3:].strip()
-            command = ["/bin/sh", "-e", "-c", shown]
-        append(log, f"== {self.name}: {shown}")
+        if isinstance(command, str):
+            shown = shown or command.strip()
+            command = ["/bin/sh", "-e", "-c", command]
+        append(log, f"== {self.name}: {shown or ' '.join(command)}")
         begin = os.path.getsize(log)
-        if options["writable"]:
-            Builder(self.site, self.id).give(options["writable"], user_id(self.site.user) or 0)
+        writable = options.get("writable") or []
+        if writable:
+            Builder(self.site, self.id).give(writable, user_id(self.site.user) or 0)
+        directory = os.path.normpath(os.path.join(project, options.get("chdir") or ""))
         arguments = [
             f"--unit={self.unit}",
-            f"--property=WorkingDirectory={os.path.normpath(os.path.join(project, options['chdir']))}",
+            f"--property=WorkingDirectory={directory}",
             f"--property=StandardOutput=append:{log}",
             f"--property=StandardError=append:{log}",
-            f"--property=RuntimeMaxSec={options['timeout_seconds']}",
-            *(f"--property=ReadWritePaths={self.site.release(self.id, name)}" for name in options["writable"]),
-            *(f"--property={text}" for text in options["properties"]),
-            *(f"--setenv={name}={value}" for name, value in options["environment"].items()),
+            f"--property=RuntimeMaxSec={options.get('timeout_seconds') or LONGEST_SECONDS}",
+            *(f"--property=ReadWritePaths={self.site.release(self.id, name)}" for name in writable),
+            *(f"--property={text}" for text in options.get("properties") or []),
+            *(f"--setenv={name}={value}" for name, value in (options.get("environment") or {}).items()),
         ]
         # env finds the command on the PATH of the release.
         code, said = run_merged([self.runner, self.id, *arguments, "--", "/usr/bin/env", *command])
@@ -271,6 +262,13 @@ class Command:
             stream.seek(begin)
             output = stream.read()
         return code, output if output.strip() else said
+
+    def is_done(self, options: dict) -> bool:
+        """Whether it need not run: what it creates is there, or it is for a first release and this is a later one."""
+        if options.get("first_deploy_only") and not self.site.facts(self.id).get("first"):
+            return True
+        created = options.get("creates")
+        return bool(created) and os.path.exists(os.path.join(self.site.release(self.id, "project"), created))
 
 
 def prune(site: Site, keep: int) -> list[str]:

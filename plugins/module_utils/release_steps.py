@@ -8,13 +8,17 @@ What fails is said by a Refusal, in one sentence.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import (
+    archive_source,
     build,
+    generated_secrets,
     git_source,
+    installers,
     migrations,
     probe,
     rollback,
@@ -24,7 +28,7 @@ from ansible_collections.groundwork.django.plugins.module_utils.files import Ref
 from ansible_collections.groundwork.django.plugins.module_utils.modules import service
 from ansible_collections.groundwork.django.plugins.module_utils.proxy import Proxy
 from ansible_collections.groundwork.django.plugins.module_utils.slots import SLOTS, Site, last_line
-from ansible_collections.groundwork.django.plugins.module_utils.venv import Uv, Virtualenv, lock
+from ansible_collections.groundwork.django.plugins.module_utils.venv import STAMP, Uv, lock
 
 PROBE_PAUSE = 1.0
 UV_DIRECTORY = "/opt/groundwork/uv"
@@ -57,7 +61,7 @@ def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
                 }
             raise
     content = result["commit"] or source["digest"]
-    identity = f"{params['identity']}\0{build.python_of(params['python'])}"
+    identity = f"{params['identity']}\0{installers.interpreter(params['packages']['python'])}"
     release_id = f"{content[:10]}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"
     live = site.live_release
     bad = site.facts(release_id).get("bad")
@@ -70,7 +74,8 @@ def inspect(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
         release_id = live
     needed = live != release_id
     slot = site.slot_for(release_id) if needed else site.live
-    switch_needed = needed or proxy.is_stale()
+    # A run may have been killed after the switch, with commands left to run.
+    switch_needed = needed or proxy.is_stale() or not site.facts(live).get("finished")
     result.update(
         id=release_id,
         needed=needed,
@@ -112,27 +117,64 @@ def fetch(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
             site.stop(slot)
     if source["type"] == "directory" and not source["digest"].startswith(release_id.partition("-")[0]):
         raise site.refuse(release_id, "fetch", f"{source['path']} has changed since the run began; run it again")
+    builder = build.Builder(site, release_id)
     try:
-        builder = build.Builder(site, release_id)
         builder.make()
-        if source["type"] == "git":
-            mirror = os.path.join(site.directory, "repository.git")
-            repository = git_source.Repository(source, params["ssh_key"], mirror)
-            name, commit = repository.resolve()
-            if not commit.startswith(release_id.partition("-")[0]):
-                raise Refusal(f"{source['ref']} has moved since the run began; run it again")
-            repository.ref = name
-            repository.fetch(commit)
-            repository.export(commit, builder.source)
-            facts = {"url": source["url"], "ref": source["ref"], "commit": commit}
-        else:
-            builder.unpack(params["archive"])
-            facts = {"digest": source["digest"]}
-        laid_out = builder.lay_out(params)
+        facts = bring_source(params, site, builder)
+        builder.place_files(json.loads(params["files"] or "[]"))
+        builder.share(params["shared"]["paths"], params["shared"]["directory"])
+        made = generated_secrets.GeneratedSecrets(site.name).make(params["generate"])
+        env = params["env"] + generated_secrets.environment(made)
+        project = builder.lay_out(params["project_subdir"], env, params["gunicorn_conf"])
+        wanted = virtualenv_of(params, builder, project)
     except Refusal as refusal:
         raise site.refuse(release_id, "fetch", str(refusal)) from refusal
-    site.note(release_id, id=release_id, source={"type": source["type"], **facts}, complete=False)
-    return {"changed": True, **laid_out}
+    other = wanted.differing_python()
+    if other:
+        module.warn(f".python-version of {site.name} is {other}, and the release runs with {wanted.python}.")
+    place = wanted.path_in(os.path.join(site.directory, "venvs"), release_id)
+    builder.use_virtualenv(place)
+    known = {"id": release_id, "source": {"type": source["type"], **facts}}
+    site.note(release_id, **known, first=not site.live, complete=False)
+    return {"changed": True, "venv": place, "venv_needed": not os.path.isfile(os.path.join(place, STAMP))}
+
+
+def bring_source(params: dict, site: Site, builder: build.Builder) -> dict:
+    """Fill the source directory of a release, and return what is to be known about where it came from.
+
+    Raises Refusal.
+    """
+    source = params["source"]
+    if source["type"] == "git":
+        mirror = os.path.join(site.directory, "repository.git")
+        repository = git_source.Repository(source, params["ssh_key"], mirror)
+        name, commit = repository.resolve()
+        if not commit.startswith(builder.id.partition("-")[0]):
+            raise Refusal(f"{source['ref']} has moved since the run began; run it again")
+        repository.ref = name
+        repository.fetch(commit)
+        repository.export(commit, builder.source)
+        return {"url": source["url"], "ref": source["ref"], "commit": commit}
+    if source["type"] == "archive":
+        name = source["url"] or source["path"]
+        path = params["archive"] or f"{builder.source}.archive"
+        if not params["archive"]:
+            archive_source.download(source["url"], path)
+        archive_source.check(path, name, source["digest"])
+        archive_source.unpack(path, builder.source, name)
+        os.unlink(path)
+        return {"from": name, "checksum": f"sha256:{source['digest']}"}
+    if source["type"] == "package":
+        return {"spec": source["spec"]}
+    builder.unpack(params["archive"])
+    return {"digest": source["digest"]}
+
+
+def virtualenv_of(params: dict, builder: build.Builder, project: str, path: str = "") -> installers.ReleaseVirtualenv:
+    """The virtualenv of a release. Raises Refusal."""
+    spec = (params["source"] or {}).get("spec") or ""
+    options = {**params["packages"], "index_url": params["index_url"], "spec": spec}
+    return installers.ReleaseVirtualenv(path, builder.source, project, options)
 
 
 def install(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
@@ -142,15 +184,9 @@ def install(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
     path = os.path.realpath(site.release(release_id, "venv"))
     log = site.log(release_id)
     build.append(log, f"== requirements: {path}")
+    project = os.path.realpath(site.release(release_id, "project"))
     try:
-        wanted = Virtualenv(
-            path,
-            python=params["python"],
-            requirements_file=site.release(release_id, "requirements.txt"),
-            packages=params["extra_packages"],
-            arguments=params["install_args"],
-            require_hashes=params["require_hashes"],
-        )
+        wanted = virtualenv_of(params, build.Builder(site, release_id), project, path)
         uv = Uv(UV_DIRECTORY, UV_CACHE, params["index_url"])
         with lock():
             uv.ensure(params["uv_requirements"])
@@ -161,20 +197,28 @@ def install(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
     return {"changed": True, "venv": path}
 
 
-def run_command(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
-    """Run one command in the release. Raises Refusal."""
-    params = module.params
-    project = site.release(params["id"], "project")
-    if params["creates"] and os.path.exists(os.path.join(project, params["creates"])):
-        return {"changed": False}
+def run_commands(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
+    """Run the commands of this step in the release. Raises Refusal."""
     began = time.monotonic()
-    command = build.Command(site, params["site"]["runner"], params["id"], params["name"])
-    code, output = command.run(params)
-    if code != 0:
-        raise site.refuse(params["id"], params["name"], build.telling_line(output) or f"exit status {code}")
-    for line in build.warnings(output) if params["name"] == "check" else ():
-        module.warn(line)
-    return {"changed": True, "seconds": round(time.monotonic() - began, 2), "last_line": last_line(output)}
+    ran = carry_out_commands(module, site)
+    return {"changed": bool(ran), "seconds": round(time.monotonic() - began, 2), "commands": ran}
+
+
+def carry_out_commands(module: AnsibleModule, site: Site) -> list[dict]:
+    """Run commands in the release, one after another. Returns name and last line of each that ran. Raises Refusal."""
+    params = module.params
+    ran = []
+    for options in params["commands"]:
+        command = build.Command(site, params["site"]["runner"], params["id"], options["name"])
+        if command.is_done(options):
+            continue
+        code, output = command.run(options)
+        if code != 0:
+            raise site.refuse(params["id"], options["name"], build.telling_line(output) or f"exit status {code}")
+        for line in build.warnings(output) if options["name"] == "check" else ():
+            module.warn(line)
+        ran.append({"name": options["name"], "last_line": last_line(output)})
+    return ran
 
 
 def start(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
@@ -221,7 +265,7 @@ def migrate(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
         code, output = run_merged([word.replace("{release}", release_id) for word in params["restore_point_command"]])
         if code != 0:
             raise site.refuse(release_id, "restore point", last_line(output) or f"exit status {code}")
-    result = run_command(module, site, proxy)
+    result = run_commands(module, site, proxy)
     reason = probe.ask(site.socket(live), params["health"], params["domain"]) if fitted else ""
     if reason:
         raise site.refuse(
@@ -239,7 +283,7 @@ def ask_for_migrations(module: AnsibleModule, site: Site) -> dict:
     params = module.params
     command = build.Command(site, params["site"]["runner"], params["id"], "migrations")
     shell = [*params["manage_command"], "shell", "--verbosity", "0", "-c", migrations.question()]
-    code, output = command.run({**params, "command": shell}, "manage.py shell")
+    code, output = command.run({"command": shell}, "manage.py shell")
     if code != 0:
         raise site.refuse(params["id"], "migrations", build.telling_line(output) or f"exit status {code}")
     try:
@@ -320,11 +364,14 @@ def switch(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
 
 
 def finish(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
-    """Wait until the old slot has nothing to do, and remove old releases."""
+    """Wait until the old slot has nothing to do, run what comes after, and remove old releases. Raises Refusal."""
     params = module.params
     drained = proxy.wait_for_end(Site.other(site.live), params["drain_seconds"])
     if not drained:
         module.warn(f"Requests to the old slot of {site.name} were still open after {params['drain_seconds']} s.")
     actions = run_live_slot(module, site)
+    ran = [] if site.facts(params["id"]).get("finished") else carry_out_commands(module, site)
+    site.note(params["id"], finished=True)
     removed = build.prune(site, params["keep_releases"])
-    return {"changed": bool(actions or removed), "drained": drained, "actions": actions, "removed": removed}
+    result = {"drained": drained, "actions": actions, "commands": ran, "removed": removed}
+    return {"changed": bool(actions or ran or removed), **result}

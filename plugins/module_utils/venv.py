@@ -121,9 +121,9 @@ class Uv:
         write_json(stamp, {"digest": digest, "packages": pinned(requirements)}, 0o644)
         return True
 
-    def run(self, arguments: list[str], what: str, given: str | None = None) -> str:
-        """Run uv; see `run` for what it raises."""
-        return run_tool([self.binary, *arguments], what, self.environment, given)
+    def run(self, arguments: list[str], what: str, given: str | None = None, **variables: str) -> str:
+        """Run uv, with further variables of the environment; see `run_tool` for what it raises."""
+        return run_tool([self.binary, *arguments], what, {**self.environment, **variables}, given)
 
 
 class Virtualenv:
@@ -190,7 +190,7 @@ class Virtualenv:
                 remove_tree(old)
                 os.rename(self.path, old)
         try:
-            self._install(uv)
+            self._make(uv)
         except BaseException:
             remove_tree(self.path)
             if os.path.isdir(old):
@@ -207,20 +207,28 @@ class Virtualenv:
                 f"{self.path} exists and is no virtualenv, it holds {sorted(foreign)[0]}; it is not replaced."
             )
 
-    def _install(self, uv: Uv) -> None:
+    def _make(self, uv: Uv) -> None:
         uv.run(
             ["venv", "--quiet", "--no-project", "--clear", "--python", self.python, self.path],
             f"Making the virtualenv {self.path}",
         )
-        install = ["pip", "install", "--quiet", "--python", self.executable, *self.arguments]
-        hashes = ["--require-hashes"] if self.require_hashes else []
-        what = f"Installing the packages of {self.path}"
-        if self.requirements_file:
-            uv.run([*install, *hashes, "-r", self.requirements_file], what)
-        elif self.requirements.strip():
-            uv.run([*install, *hashes, "-r", "-"], what, self.requirements)
-        if self.packages:
-            uv.run([*install, "--", *self.packages], what)
+        self.install(uv)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.path, ".lock"))
         write_json(os.path.join(self.path, STAMP), self.stamp(), 0o644)
+
+    @property
+    def command(self) -> list[str]:
+        """The begin of a command that installs packages into it."""
+        return ["pip", "install", "--quiet", "--python", self.executable, *self.arguments]
+
+    def install(self, uv: Uv) -> None:
+        """Fill it. Raises Refusal."""
+        hashes = ["--require-hashes"] if self.require_hashes else []
+        what = f"Installing the packages of {self.path}"
+        if self.requirements_file:
+            uv.run([*self.command, *hashes, "-r", self.requirements_file], what)
+        elif self.requirements.strip():
+            uv.run([*self.command, *hashes, "-r", "-"], what, self.requirements)
+        if self.packages:
+            uv.run([*self.command, "--", *self.packages], what)

@@ -25,17 +25,19 @@ options:
     description:
       - C(inspect) works out the id of the release that the values stand for, and whether it is live. Where it is, it
         sees to it that the live slot's unit runs and the other one does not.
-      - C(fetch) makes the release directory with the source, O(env) and O(gunicorn_conf), from scratch.
+      - C(fetch) makes the release directory with the source, O(files), O(shared), O(env) and O(gunicorn_conf), from
+        scratch.
       - C(install) makes the virtualenv.
-      - C(run) runs a command in the release, as the site's user, in the sandbox of the site's unit.
+      - C(run) runs O(commands) in the release, as the site's user, in the sandbox of the site's unit.
       - C(migrate) has the release say which migrations it has and what those to come do, keeps that, makes a restore
-        point where there are some, runs O(command), and asks the live release O(health) again. Where that one answered
+        point where there are some, runs O(commands), and asks the live release O(health) again. Where that one answered
         before and does not any more, the step fails.
       - C(target) works out which release to go back to, O(id) or else the last good one before the live one, and
         refuses one that cannot live with the migrations of the database.
       - C(start) seals the release, starts it in the idle slot and probes it until it answers.
       - C(switch) publishes the static files and sends requests to the new slot.
-      - C(finish) waits for the requests of the old slot, stops it, and removes releases that are no longer kept.
+      - C(finish) waits for the requests of the old slot, stops it, runs O(commands) once for a release, and removes
+        releases that are no longer kept.
     type: str
     choices: [inspect, fetch, install, run, migrate, target, start, switch, finish]
     required: true
@@ -109,12 +111,13 @@ options:
     type: dict
     suboptions:
       type:
-        description: A directory on the controller, or a git repository.
+        description:
+          - A directory on the controller, a git repository, an archive, or a package of the index.
         type: str
-        choices: [directory, git]
+        choices: [archive, directory, git, package]
         required: true
       path:
-        description: Directory on the controller; a relative one starts where the run was started.
+        description: Directory or archive on the controller; a relative one starts where the run was started.
         type: str
       exclude:
         description: Further patterns of what does not travel; V(!) in front takes one back.
@@ -122,7 +125,7 @@ options:
         elements: str
         default: []
       url:
-        description: URL of the repository.
+        description: URL of the repository, or of the archive, which the host downloads.
         type: str
       ref:
         description: Branch, tag, full name of a ref, or all digits of a commit.
@@ -136,6 +139,14 @@ options:
         type: list
         elements: str
         default: []
+      checksum:
+        description: Checksum of the archive, V(sha256:) and 64 hexadecimal digits; for a O(source.url) it is needed.
+        type: str
+        default: ""
+      spec:
+        description: The package, with its exact version, such as V(forge==1.4.2).
+        type: str
+        default: ""
       digest:
         description: Set by the action plugin.
         type: str
@@ -150,83 +161,140 @@ options:
     description: Digest of everything but the source that makes one release differ from another.
     type: str
     default: ""
-  python:
-    description: Interpreter of the virtualenv; it belongs to the identity.
-    type: str
-    default: python3
-  project_subdir:
-    description: Directory of C(manage.py) below the source.
-    type: str
-    default: ""
-  requirements:
-    description: Requirements files below the source.
-    type: list
-    elements: str
-    default: []
-  extra_packages:
-    description: Packages to install beside; those that the requirements files name are left out.
-    type: list
-    elements: str
-    default: []
-  require_hashes:
-    description: Insist that every requirement is pinned with a hash. It does not concern O(extra_packages).
-    type: bool
-    default: false
+  packages:
+    description: What the virtualenv of the release holds.
+    type: dict
+    default: {}
+    suboptions:
+      installer:
+        description:
+          - V(lock) is C(uv sync --frozen) with C(uv.lock). V(requirements) installs O(packages.requirements).
+            V(project) installs what C(pyproject.toml) or C(setup.py) describes, V(none) nothing of the kind.
+          - V(auto) takes O(packages.requirements) where there are some, and else the first of C(uv.lock),
+            C(requirements.txt), C(pyproject.toml) and C(setup.py) that the source has.
+        type: str
+        choices: [auto, lock, requirements, project, none]
+        default: auto
+      requirements:
+        description: Requirements files below the source.
+        type: list
+        elements: str
+        default: []
+      groups:
+        description: Dependency groups that a lock or a project is installed with.
+        type: list
+        elements: str
+        default: []
+      extras:
+        description: Extras that a lock or a project is installed with.
+        type: list
+        elements: str
+        default: []
+      extra_packages:
+        description: Packages to install afterwards, those left out that are there by then.
+        type: list
+        elements: str
+        default: []
+      require_hashes:
+        description: Insist on a hash for every requirement, but not for O(packages.extra_packages).
+        type: bool
+        default: false
+      install_args:
+        description: Further arguments of C(uv pip install) or C(uv sync).
+        type: list
+        elements: str
+        default: []
+      python:
+        description: Interpreter of the virtualenv; it belongs to the identity.
+        type: str
+        default: python3
   index_url:
     description: Package index; empty for what the host's configuration says.
     type: str
     default: ""
-  install_args:
-    description: Further arguments of C(uv pip install).
-    type: list
-    elements: str
-    default: []
   uv_requirements:
     description: Set by the action plugin.
+    type: str
+    default: ""
+  project_subdir:
+    description: Directory of C(manage.py) below the source.
     type: str
     default: ""
   env:
     description: Text of the environment file of the release, for systemd; only root can read it.
     type: str
+  generate:
+    description:
+      - Secrets of the environment that the host makes once and keeps in
+        C(/etc/groundwork/gunicorn_app/<site>.secrets.json), by name.
+      - Each is a mapping of C(length), a number of characters, and C(chars), which ones.
+    type: dict
+    default: {}
   gunicorn_conf:
     description: Text of the configuration of gunicorn for the release.
     type: str
     default: ""
-  name:
-    description: What a command is for, one word or two.
-    type: str
-    default: command
-  command:
-    description: Command and arguments; a single text that begins with C(sh:) is given to a shell.
-    type: list
-    elements: str
-    default: []
-  chdir:
-    description: Directory of the command below the project.
+  files:
+    description: Files that C(fetch) writes into the source, a JSON list of mappings of C(dest), C(content) and C(mode).
     type: str
     default: ""
-  environment:
-    description: Variables for this command beside those of the release.
+  shared:
+    description: What all releases share.
     type: dict
-    default: {}
-  creates:
-    description: File below the project; where it exists, the command is not run.
-    type: str
-    default: ""
-  writable:
-    description: Directories of the release that the command may write.
+    suboptions:
+      directory:
+        description: Where it is, in a directory of the site's user.
+        type: path
+        required: true
+      paths:
+        description: Paths of the source that become links to it.
+        type: list
+        elements: str
+        default: []
+  commands:
+    description: Commands of C(run), of C(migrate) after the restore point, and of C(finish), one after another.
     type: list
-    elements: str
+    elements: dict
     default: []
-  properties:
-    description: Further properties of the unit that the command runs in.
-    type: list
-    elements: str
-    default: []
+    suboptions:
+      name:
+        description: What the command is for, in a few words.
+        type: str
+        default: command
+      command:
+        description: Words of the command, or one line for a shell.
+        type: raw
+        required: true
+      chdir:
+        description: Directory of the command below the project.
+        type: str
+        default: ""
+      environment:
+        description: Variables for this command beside those of the release.
+        type: dict
+        default: {}
+      creates:
+        description: File below the project; where it exists, the command is not run.
+        type: str
+        default: ""
+      first_deploy_only:
+        description: Whether it runs only for a release before which none was live.
+        type: bool
+        default: false
+      writable:
+        description: Directories of the release that the command may write.
+        type: list
+        elements: str
+        default: []
+      properties:
+        description: Further properties of the unit that the command runs in.
+        type: list
+        elements: str
+        default: []
   timeout_seconds:
-    description: How long the command of C(run) may take, and a unit to start or stop in C(inspect) and C(finish).
+    description: How long a unit may take to start or stop in C(inspect) and C(finish).
     type: int
-    default: 1800
+    default: 90
   health:
     description: How the release proves that it is ready.
     type: dict

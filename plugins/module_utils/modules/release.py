@@ -9,6 +9,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import audit, release_steps
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
+from ansible_collections.groundwork.django.plugins.module_utils.generated_secrets import GeneratedSecrets
 from ansible_collections.groundwork.django.plugins.module_utils.proxy import Proxy
 from ansible_collections.groundwork.django.plugins.module_utils.release_lock import Held, ReleaseLock
 from ansible_collections.groundwork.django.plugins.module_utils.slots import Site
@@ -21,14 +22,41 @@ SITE_OPTIONS = {
     **{name: {"type": "path", "required": True} for name in SITE_PATHS},
 }
 SOURCE_OPTIONS = {
-    "type": {"type": "str", "choices": ["directory", "git"], "required": True},
+    "type": {"type": "str", "choices": ["archive", "directory", "git", "package"], "required": True},
     "path": {"type": "str"},
     "exclude": WORDS,
     "url": {"type": "str"},
     "ref": {"type": "str", "default": "HEAD"},
     "ssh_key": {"type": "str", "no_log": True},
     "host_keys": {**WORDS, "no_log": False},
+    "checksum": TEXT,
+    "spec": TEXT,
     "digest": {"type": "str"},
+}
+PACKAGES_OPTIONS = {
+    "installer": {"type": "str", "choices": ["auto", "lock", "requirements", "project", "none"], "default": "auto"},
+    "requirements": WORDS,
+    "groups": WORDS,
+    "extras": WORDS,
+    "extra_packages": WORDS,
+    "require_hashes": {"type": "bool", "default": False},
+    "install_args": WORDS,
+    "python": {"type": "str", "default": "python3"},
+}
+SHARED_OPTIONS = {
+    "directory": {"type": "path", "required": True},
+    "paths": WORDS,
+}
+COMMAND_OPTIONS = {
+    "name": {"type": "str", "default": "command"},
+    # A list of words, or one line for a shell.
+    "command": {"type": "raw", "required": True},
+    "chdir": TEXT,
+    "environment": {"type": "dict", "default": {}},
+    "creates": TEXT,
+    "first_deploy_only": {"type": "bool", "default": False},
+    "writable": WORDS,
+    "properties": WORDS,
 }
 PROXY_OPTIONS = {
     "socket_file": {"type": "path", "required": True},
@@ -60,25 +88,19 @@ ARGUMENTS = {
     "ssh_key": {**TEXT, "no_log": True},
     "archive": {"type": "path"},
     "identity": TEXT,
-    "python": {"type": "str", "default": "python3"},
-    "project_subdir": TEXT,
-    "requirements": WORDS,
-    "extra_packages": WORDS,
-    "require_hashes": {"type": "bool", "default": False},
+    "packages": {"type": "dict", "options": PACKAGES_OPTIONS, "default": {}, "apply_defaults": True},
     # It may hold a password.
     "index_url": {**TEXT, "no_log": True},
-    "install_args": WORDS,
     "uv_requirements": TEXT,
+    "project_subdir": TEXT,
     "env": {"type": "str", "no_log": True},
+    "generate": {"type": "dict", "default": {}},
     "gunicorn_conf": TEXT,
-    "name": {"type": "str", "default": "command"},
-    "command": WORDS,
-    "chdir": TEXT,
-    "environment": {"type": "dict", "default": {}},
-    "creates": TEXT,
-    "writable": WORDS,
-    "properties": WORDS,
-    "timeout_seconds": {"type": "int", "default": 1800},
+    # JSON: what is nested is written to the journal of the host.
+    "files": {**TEXT, "no_log": True},
+    "shared": {"type": "dict", "options": SHARED_OPTIONS},
+    "commands": {"type": "list", "elements": "dict", "options": COMMAND_OPTIONS, "default": []},
+    "timeout_seconds": {"type": "int", "default": 90},
     "health": {"type": "dict", "options": HEALTH_OPTIONS},
     "domain": {"type": "str", "default": "localhost"},
     "processes": {"type": "list", "elements": "dict", "default": []},
@@ -95,7 +117,8 @@ ARGUMENTS = {
 CONSTRAINTS = {
     "required_if": [
         ("step", "inspect", ["source", "identity"]),
-        ("step", "fetch", ["source", "id", "env"]),
+        ("step", "fetch", ["source", "id", "env", "shared"]),
+        ("step", "install", ["source", "id"]),
         ("step", "migrate", ["health", "id"]),
         ("step", "start", ["health", "id"]),
     ],
@@ -107,7 +130,7 @@ STEPS = {
     "inspect": release_steps.inspect,
     "fetch": release_steps.fetch,
     "install": release_steps.install,
-    "run": release_steps.run_command,
+    "run": release_steps.run_commands,
     "migrate": release_steps.migrate,
     "target": release_steps.target,
     "start": release_steps.start,
@@ -124,6 +147,7 @@ def take(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     step = module.params["step"]
     with ReleaseLock(site.name, module.params["run"], module.params["gone"]) as lock:
         try:
+            module.no_log_values.update(GeneratedSecrets(site.name).kept().values())
             result = STEPS[step](module, site, proxy)
         except Refusal:
             audit.note(site, "failed", module.params["run"], lock.seconds, release=module.params["id"], step=step)

@@ -1,10 +1,11 @@
-"""Requirements of a release, and what a failed command's output comes down to."""
+"""What a failed command's output comes down to, and what stands beside the source of a release."""
 
 from __future__ import annotations
 
 import pytest
 from ansible_collections.groundwork.django.plugins.module_utils import build, probe
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
+from ansible_collections.groundwork.django.plugins.module_utils.slots import Site
 
 CHECK = """\
 SystemCheckError: System check identified some issues:
@@ -54,25 +55,6 @@ def test_warnings_of_check_are_found_and_errors_are_not_among_them():
     assert [line.split()[1] for line in build.warnings(CHECK)] == ["(security.W004)"]
 
 
-def test_requirements_are_read_with_those_they_include(tmp_path):
-    (tmp_path / "base.txt").write_text("Django==5.2 \\\n    --hash=sha256:1\nzope.interface\n", encoding="utf-8")
-    (tmp_path / "all.txt").write_text("-r base.txt\n-r all.txt\n# note\nGunicorn[gthread]>=23\n", encoding="utf-8")
-    found = build.Requirements([str(tmp_path / "all.txt")])
-    assert found.names() == {"django", "zope-interface", "gunicorn"}
-    assert not found.is_local()
-
-
-@pytest.mark.parametrize("line", ["-e .", ".", "./lib", "--editable=lib", "lib @ file:///srv/lib", "-f wheels"])
-def test_requirement_from_the_source_itself_is_noticed(tmp_path, line):
-    (tmp_path / "all.txt").write_text(f"{line}\n", encoding="utf-8")
-    assert build.Requirements([str(tmp_path / "all.txt")]).is_local()
-
-
-def test_missing_requirements_file_is_named(tmp_path):
-    with pytest.raises(Refusal, match=r"the source has no deps/all.txt, which gunicorn_app_requirements names"):
-        build.Requirements([str(tmp_path / "source" / "deps" / "all.txt")])
-
-
 @pytest.mark.parametrize(
     ("status", "ranges", "good"),
     [(200, ["200-399"], True), (302, ["200"], False), (404, ["200", "404"], True), (500, ["200-399"], False)],
@@ -91,3 +73,53 @@ def test_no_answer_says_why(tmp_path):
     health = {"path": "/", "host": "", "headers": {}, "status": ["200"], "contains": "", "timeout_seconds": 1}
     reason = probe.ask(str(tmp_path / "none.sock"), health, "forge.test")
     assert reason == "GET / (Host forge.test) got no answer (No such file or directory)"
+
+
+@pytest.fixture
+def builder(tmp_path):
+    """The builder of a release of a site of root's, whose source has one file and one directory."""
+    site = Site(
+        {
+            "name": "forge",
+            "user": "root",
+            "directory": str(tmp_path),
+            "run_directory": "/run/forge",
+            "static_directory": str(tmp_path / "static"),
+            "log_directory": str(tmp_path / "logs"),
+        }
+    )
+    for name in ("releases", "logs"):
+        (tmp_path / name).mkdir()
+    found = build.Builder(site, "a")
+    found.make()
+    (tmp_path / "releases/a/source/data").mkdir()
+    (tmp_path / "releases/a/source/data/seed.txt").write_text("seed", encoding="utf-8")
+    return found
+
+
+def test_files_are_put_into_the_source(builder, tmp_path):
+    builder.place_files([{"dest": "conf/live.py", "content": "DEBUG = False\n", "mode": "0640"}])
+    path = tmp_path / "releases/a/source/conf/live.py"
+    assert path.read_text(encoding="utf-8") == "DEBUG = False\n"
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_link_of_the_source_leads_no_file_outside(builder, tmp_path):
+    (tmp_path / "releases/a/source/conf").symlink_to(tmp_path)
+    with pytest.raises(Refusal, match=r"conf/live.py, which gunicorn_app_files names, lies outside of the source"):
+        builder.place_files([{"dest": "conf/live.py", "content": "", "mode": "0640"}])
+    assert not (tmp_path / "live.py").exists()
+
+
+def test_a_shared_path_is_seeded_once_and_kept(builder, tmp_path):
+    builder.share(["data", "cache/thumbs"], str(tmp_path / "shared"))
+    source, shared = tmp_path / "releases/a/source", tmp_path / "shared"
+    assert (source / "data/seed.txt").read_text(encoding="utf-8") == "seed"
+    assert (source / "cache/thumbs").is_dir()
+    (source / "data/seed.txt").write_text("changed by the site", encoding="utf-8")
+    builder.make()
+    (source / "data").mkdir()
+    (source / "data/seed.txt").write_text("seed", encoding="utf-8")
+    builder.share(["data"], str(shared))
+    assert (source / "data/seed.txt").read_text(encoding="utf-8") == "changed by the site"
+    assert sorted(path.name for path in shared.iterdir()) == ["cache", "data"]
