@@ -79,16 +79,15 @@ def _django(page: Page, project: Project) -> None:
         )
     wsgi = settings.application(checkout, files, "WSGI_APPLICATION", "wsgi.py")
     asgi = settings.application(checkout, files, "ASGI_APPLICATION", "asgi.py")
-    if wsgi and _MODULE.match(wsgi.value):
+    channels = project.has("channels", "daphne")
+    if asgi and _MODULE.match(asgi.value) and (channels or not wsgi):
+        why = f"It uses WebSockets: {channels}." if channels else "There is no WSGI application."
+        page.value("gunicorn_app_asgi", asgi.value, f"{asgi.place}. {why}")
+    elif wsgi and _MODULE.match(wsgi.value):
         page.value("gunicorn_app_wsgi", wsgi.value, f"{wsgi.place}.")
     else:
         page.missing(
             "gunicorn_app_wsgi", "config.wsgi:application", "Not found: the WSGI application, as gunicorn takes it."
-        )
-    channels = project.has("channels", "daphne")
-    if asgi and (channels or not wsgi):
-        page.note(
-            f"There is an ASGI application, {asgi.value} ({asgi.place}): the role serves WSGI, without WebSockets."
         )
 
 
@@ -108,14 +107,21 @@ def _manage_command(project: Project) -> tuple[list[str], str]:
 def _packages(page: Page, project: Project) -> None:
     page.part("Packages")
     found = project.packages
-    if found.files:
+    if found.installer:
+        page.value("gunicorn_app_installer", found.installer, f"{found.why}.")
+        if found.extras:
+            listed = ", ".join(f"{kind} {name}" for name, kind in found.extras.items())
+            page.note(f"pyproject.toml has: {listed}. Name what a real site needs, beside the dependencies.")
+            page.missing("gunicorn_app_groups", ["live"], "Groups; dev is never installed.")
+            page.missing("gunicorn_app_extras", ["redis"], "Extras.")
+    elif found.files:
         page.value("gunicorn_app_requirements", found.files, f"{found.why}.")
         why = "Every requirement has a hash." if found.hashed else "Not every requirement has a hash."
         page.value("gunicorn_app_requirements_hashed_enabled", found.hashed, why)
     else:
         why = f"There is no requirements file, which the role installs from. This makes one: {found.remedy}"
         page.missing("gunicorn_app_requirements", ["requirements.txt"], why)
-    if found.extras:
+    if found.extras and not found.installer:
         listed = ", ".join(f"{kind} {name}" for name, kind in found.extras.items())
         page.note(f"pyproject.toml also has: {listed}. Add what a real site needs to the requirements file.")
     gunicorn = project.has("gunicorn")

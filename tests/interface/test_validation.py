@@ -281,6 +281,83 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             '"config.wsgi:application".',
             id="application by its path",
         ),
+        pytest.param(
+            {"gunicorn_app_asgi": "config.asgi:application"},
+            'gunicorn_app_wsgi is "config.wsgi:application" and gunicorn_app_asgi is "config.asgi:application": set one '
+            'of them, like "config.wsgi:application".',
+            id="both kinds of application",
+        ),
+        pytest.param(
+            {"gunicorn_app_server_command": ["granian", "config.wsgi:application"]},
+            'gunicorn_app_server_command is "granian config.wsgi:application", which does not say where to listen: write '
+            "{socket} where the command takes the path of a unix socket.",
+            id="server without a socket",
+        ),
+        pytest.param(
+            {"gunicorn_app_source": {"type": "archive", "url": "https://forge.example.org/forge.tar.gz"}},
+            "gunicorn_app_source has the url of an archive and no checksum, so nobody knows what it will hold: write "
+            'checksum "sha256:" and the digits that sha256sum prints.',
+            id="archive without a checksum",
+        ),
+        pytest.param(
+            {
+                "gunicorn_app_source": {
+                    "type": "archive",
+                    "url": "https://forge.example.org/a.tar",
+                    "checksum": "md5:00",
+                }
+            },
+            'gunicorn_app_source.checksum is "md5:00", which is no checksum: write "sha256:" and the 64 digits that '
+            "sha256sum prints.",
+            id="checksum that is none",
+        ),
+        pytest.param(
+            {"gunicorn_app_source": {"type": "archive", "path": "/nowhere/forge.tar.gz"}},
+            'gunicorn_app_source.path is "/nowhere/forge.tar.gz", which is no file of this machine: write an absolute '
+            "path, or one that starts where you run ansible-playbook.",
+            id="archive that is not there",
+        ),
+        pytest.param(
+            {"gunicorn_app_source": {"type": "package", "spec": "forge>=1.4"}},
+            'gunicorn_app_source.spec is "forge>=1.4", which does not say one version of one package: write it like '
+            '"forge==1.4.2" or "forge[redis]==1.4.2".',
+            id="package without its version",
+        ),
+        pytest.param(
+            {"gunicorn_app_secrets": {"SECRET_KEY": {"length": 8}}},
+            "SECRET_KEY in gunicorn_app_secrets is a mapping: it has length, a number of characters from 16 on, and "
+            "perhaps chars, which ones.",
+            id="short generated secret",
+        ),
+        pytest.param(
+            {"gunicorn_app_secrets": {"SECRET_KEY": {"length": 50, "chars": "ab$c"}}},
+            "SECRET_KEY in gunicorn_app_secrets has chars with something else than letters, digits and the signs ! # % & "
+            "( ) * + , . / : ; < = > ? @ ^ _ { | } ~ -: leave that out.",
+            id="generated secret that would need escapes",
+        ),
+        pytest.param(
+            {"gunicorn_app_files": [{"dest": "../outside.py", "content": ""}]},
+            'gunicorn_app_files has the dest "../outside.py", which is no path below the source: write one without a '
+            'slash in front and without "..".',
+            id="file outside of the source",
+        ),
+        pytest.param(
+            {"gunicorn_app_files": [{"dest": "local.py"}]},
+            "gunicorn_app_files has an entry without one of content and template: set one of them.",
+            id="file without a content",
+        ),
+        pytest.param(
+            {"gunicorn_app_shared_paths": ["data/"]},
+            "data/ in gunicorn_app_shared_paths or gunicorn_app_state_directories is no path of its own below the source "
+            'or the state directory: write one without a slash in front or at the end, and without "..".',
+            id="shared path with a slash at its end",
+        ),
+        pytest.param(
+            {"gunicorn_app_build_commands": [{"command": "npm ci", "creats": "node_modules"}]},
+            "gunicorn_app_build_commands[0].creats is not known: its keys are command, chdir, environment, creates, "
+            "first_deploy_only.",
+            id="misspelled key of a command",
+        ),
     ],
 )
 def test_wrong_value_is_told_in_one_sentence_before_the_host_is_asked_anything(validate, values, sentence):

@@ -51,8 +51,12 @@ UNSUPPORTED = {
 
 @dataclass
 class Requirements:
-    """What was found: ``files`` below the top, or the command that makes one in ``remedy``; packages with places."""
+    """What was found: ``files`` below the top, or an ``installer``, or the command that makes a file in ``remedy``.
 
+    ``packages`` has the name of each with its place.
+    """
+
+    installer: str = ""
     files: list[str] = field(default_factory=list)
     why: str = ""
     hashed: bool = False
@@ -98,7 +102,12 @@ def read(checkout: Checkout) -> Requirements:
     locks = {path: checkout.text(path) for path in ("uv.lock", "poetry.lock", "Pipfile.lock") if path in checkout.files}
     for path, text in locks.items():
         _read_lock(found, path, text)
-    if not found.files:
+    if "uv.lock" in locks:
+        found.installer, found.why = "lock", "uv.lock"
+    elif not found.files and not locks and (found.project or "setup.py" in checkout.files):
+        path = "pyproject.toml" if found.project else "setup.py"
+        found.installer, found.why = "project", f"{path}; its dependencies have no lock, so that two builds may differ"
+    elif not found.files:
         found.remedy = _remedy(checkout, locks)
     for path, pattern in ((".python-version", r"^(\d\S*)"), ("runtime.txt", r"^python-(\d\S*)")):
         match = re.search(pattern, checkout.text(path), re.MULTILINE)
@@ -225,13 +234,10 @@ def _read_lock(found: Requirements, path: str, text: str) -> None:
 
 def _remedy(checkout: Checkout, locks: dict[str, str]) -> str:
     """The command that makes the requirements file that is missing."""
-    if "uv.lock" in locks:
-        return "uv export --frozen --no-dev --no-emit-project --output-file requirements.txt"
     if "poetry.lock" in locks:
         return "poetry export --only main --output requirements.txt (with poetry-plugin-export)"
     if "Pipfile.lock" in locks:
         return "pipenv requirements --hash > requirements.txt"
-    for path in ("requirements.in", "pyproject.toml", "setup.py"):
-        if path in checkout.files:
-            return f"uv pip compile --generate-hashes --output-file requirements.txt {path}"
+    if "requirements.in" in checkout.files:
+        return "uv pip compile --generate-hashes --output-file requirements.txt requirements.in"
     return "uv pip freeze > requirements.txt, in the virtualenv that the project runs in"

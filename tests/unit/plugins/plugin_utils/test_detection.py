@@ -333,11 +333,11 @@ def test_a_package_without_manage_py_and_with_a_lock(propose):
     assert values["gunicorn_app_secrets"] == {"GEO_SECRET": "{{ vault_geo_portal_geo_secret }}"}
     assert "gunicorn_app_requirements" not in values
     text = prose(page)
-    assert "This makes one: uv export --frozen" in text
+    assert values["gunicorn_app_installer"] == "lock"
     assert "extra ldap, group dev" in text
+    assert '# gunicorn_app_extras: ["redis"]' in page.text()
     assert '">=3.12" (pyproject.toml:4)' in text
-    assert '# gunicorn_app_wsgi: "config.wsgi:application"' in page.text()
-    assert "There is an ASGI application, geoportal.asgi:application (src/geoportal/asgi.py:1)" in text
+    assert values["gunicorn_app_asgi"] == "geoportal.asgi:application"
 
 
 def test_a_projects_own_readers_are_understood(propose):
@@ -478,3 +478,18 @@ def test_the_name_of_the_project_becomes_one_that_a_site_may_have(propose, name,
     page = propose({**PLAIN, "pyproject.toml": f'[project]\nname = "{name}"\n'})
     assert page.values["groundwork_site_name"] == site
     assert list(site_rules.site_name_faults(site)) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "installer", "said"),
+    [
+        ({"pyproject.toml": '[project]\nname = "shop"\n'}, "project", "have no lock"),
+        ({"pyproject.toml": '[project]\nname = "shop"\n', "uv.lock": ""}, "lock", "uv.lock."),
+        ({"poetry.lock": "", "pyproject.toml": '[tool.poetry]\nname = "shop"\n'}, None, "poetry export --only main"),
+        ({"Pipfile.lock": "{}"}, None, "pipenv requirements --hash"),
+    ],
+)
+def test_a_project_without_requirements_files_gets_an_installer_or_a_remedy(propose, files, installer, said):
+    page = propose({**{name: text for name, text in PLAIN.items() if name != "requirements.txt"}, **files})
+    assert page.values.get("gunicorn_app_installer") == installer
+    assert said in prose(page)
