@@ -283,14 +283,14 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
         ),
         pytest.param(
             {"gunicorn_app_asgi": "config.asgi:application"},
-            'gunicorn_app_wsgi is "config.wsgi:application" and gunicorn_app_asgi is "config.asgi:application": set one '
-            'of them, like "config.wsgi:application".',
+            'gunicorn_app_wsgi is "config.wsgi:application" and gunicorn_app_asgi is "config.asgi:application": set '
+            'one of them, like "config.wsgi:application".',
             id="both kinds of application",
         ),
         pytest.param(
             {"gunicorn_app_server_command": ["granian", "config.wsgi:application"]},
-            'gunicorn_app_server_command is "granian config.wsgi:application", which does not say where to listen: write '
-            "{socket} where the command takes the path of a unix socket.",
+            'gunicorn_app_server_command is "granian config.wsgi:application", which does not say where to listen: '
+            "write {socket} where the command takes the path of a unix socket.",
             id="server without a socket",
         ),
         pytest.param(
@@ -331,8 +331,8 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
         ),
         pytest.param(
             {"gunicorn_app_secrets": {"SECRET_KEY": {"length": 50, "chars": "ab$c"}}},
-            "SECRET_KEY in gunicorn_app_secrets has chars with something else than letters, digits and the signs ! # % & "
-            "( ) * + , . / : ; < = > ? @ ^ _ { | } ~ -: leave that out.",
+            "SECRET_KEY in gunicorn_app_secrets has chars with something else than letters, digits and the signs ! # % "
+            "& ( ) * + , . / : ; < = > ? @ ^ _ { | } ~ -: leave that out.",
             id="generated secret that would need escapes",
         ),
         pytest.param(
@@ -348,8 +348,8 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
         ),
         pytest.param(
             {"gunicorn_app_shared_paths": ["data/"]},
-            "data/ in gunicorn_app_shared_paths or gunicorn_app_state_directories is no path of its own below the source "
-            'or the state directory: write one without a slash in front or at the end, and without "..".',
+            "data/ in gunicorn_app_shared_paths or gunicorn_app_state_directories is no path of its own below the "
+            'source or the state directory: write one without a slash in front or at the end, and without "..".',
             id="shared path with a slash at its end",
         ),
         pytest.param(
