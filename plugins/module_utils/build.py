@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator
 
+from ansible_collections.groundwork.django.plugins.module_utils import memory
 from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
 from ansible_collections.groundwork.django.plugins.module_utils.files import (
     Refusal,
@@ -214,6 +215,7 @@ class Command:
         self.id = release_id
         self.name = name
         self.unit = f"{site.name}-release.service"
+        self.began = 0.0
 
     def wait_for_another(self) -> None:
         """Let a command end that a killed run has left behind: two must not migrate at once. Raises Refusal."""
@@ -257,6 +259,7 @@ class Command:
             *(f"--setenv={name}={value}" for name, value in (options.get("environment") or {}).items()),
         ]
         # env finds the command on the PATH of the release.
+        self.began = time.time()
         code, said = run_merged([self.runner, self.id, *arguments, "--", "/usr/bin/env", *command])
         with open(log, encoding="utf-8", errors="replace") as stream:
             stream.seek(begin)
@@ -270,11 +273,21 @@ class Command:
         created = options.get("creates")
         return bool(created) and os.path.exists(os.path.join(self.site.release(self.id, "project"), created))
 
+    def reason(self, code: int, output: str) -> str:
+        """Why it failed, with that exit status and that output."""
+        killed = memory.lack_of_command(self.site, self.unit, self.began)
+        return killed or telling_line(output) or f"exit status {code}"
+
 
 def prune(site: Site, keep: int) -> list[str]:
-    """Remove all but the newest releases and those in a slot, with their logs and static files. Returns the ids."""
+    """Remove all but the newest whole releases and those in a slot, with their logs and files. Returns the ids."""
     root = os.path.join(site.directory, "releases")
-    found = sorted(os.listdir(root), key=lambda name: os.path.getmtime(os.path.join(root, name)), reverse=True)
+    # One that was never complete is of no use to anybody: it must not take the place of one to go back to.
+    found = sorted(
+        os.listdir(root),
+        key=lambda name: (site.is_complete(name), os.path.getmtime(os.path.join(root, name))),
+        reverse=True,
+    )
     kept = {site.linked(slot) for slot in SLOTS} - {""}
     for name in found:
         if len(kept) >= keep:

@@ -44,8 +44,10 @@ def misfits(operation, app, state) -> list[tuple[str, str]]:
         if not (field.many_to_many or field.null or has_default or getattr(field, "generated", False)):
             words = f"adds {name}.{operation.name}, which older code leaves empty"
     elif isinstance(operation, migrations.AlterField):
-        older = state.models[app, operation.model_name_lower].fields[operation.name]
-        words = "" if fits_older_field(operation.field, older) else f"alters {name}.{operation.name}"
+        # Operations on the database alone may be about what the state does not have.
+        before = state.models.get((app, operation.model_name_lower))
+        older = before and before.fields.get(operation.name)
+        words = "" if older and fits_older_field(operation.field, older) else f"alters {name}.{operation.name}"
     elif isinstance(operation, migrations.RemoveField):
         words = f"removes {name}.{operation.name}"
     elif isinstance(operation, migrations.RenameField):
@@ -80,18 +82,17 @@ def harmless(operation) -> bool:
     return isinstance(operation, kinds) or type(operation).__module__.startswith("django.contrib.postgres.")
 
 
-def report() -> None:
-    """Print a line: which migrations the release has, which are applied, and what those to come do."""
-    import json
+def look(executor) -> dict:
+    """Which migrations the release has, which are applied, and what those to come do.
 
-    from django.db import connection, migrations
-    from django.db.migrations.executor import MigrationExecutor
+    `squashed` are those that stand for others that are applied: migrate will only write their names down.
+    """
+    from django.db import migrations
 
-    executor = MigrationExecutor(connection)
-    graph = executor.loader.graph
+    loader = executor.loader
     state = executor._create_project_state(with_applied_migrations=True)
     pending = {}
-    for migration, _backwards in executor.migration_plan(graph.leaf_nodes()):
+    for migration, _backwards in executor.migration_plan(loader.graph.leaf_nodes()):
         app, creates, found = migration.app_label, [], []
         for operation in migration.operations:
             if isinstance(operation, migrations.CreateModel):
@@ -99,10 +100,33 @@ def report() -> None:
             found += misfits(operation, app, state)
             operation.state_forwards(app, state)
         pending[f"{app}.{migration.name}"] = {"creates": creates, "misfits": found}
-    found = {
-        "known": sorted(f"{app}.{name}" for app, name in graph.nodes),
-        "applied": sorted(f"{app}.{name}" for app, name in executor.loader.applied_migrations),
-        "heads": sorted(f"{app}.{name}" for app, name in graph.leaf_nodes()),
+    # Those that a squashed one replaces are not in the graph, although the release knows them.
+    known = set(loader.disk_migrations)
+    for migration in loader.disk_migrations.values():
+        known.update(tuple(replaced) for replaced in migration.replaces)
+    applied = set(loader.applied_migrations)
+    return {
+        "known": names(known),
+        "applied": names(applied),
+        "squashed": names(applied - set(executor.recorder.applied_migrations())),
         "pending": pending,
     }
+
+
+def names(nodes) -> list[str]:
+    """Pairs of app and name as one word each."""
+    return sorted(f"{app}.{name}" for app, name in nodes)
+
+
+def report() -> None:
+    """Print a line with what the release says of its migrations."""
+    import json
+
+    from django.db import connection
+    from django.db.migrations.executor import MigrationExecutor
+
+    found = {"known": [], "applied": [], "squashed": [], "pending": {}}
+    # A site without a database has no migrations.
+    if connection.settings_dict["ENGINE"] != "django.db.backends.dummy":
+        found = look(MigrationExecutor(connection))
     print(MARK + json.dumps(found), flush=True)

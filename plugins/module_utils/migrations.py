@@ -22,27 +22,45 @@ def question() -> str:
 
 
 def answer(output: str) -> dict:
-    """What a release has said: `known`, `applied` and `heads` (names), `pending` by name. Raises Refusal."""
+    """What a release has said: `known`, `applied`, `squashed` (names), `pending` by name. Raises Refusal."""
     for line in reversed(output.splitlines()):
         if line.startswith(django_migrations.MARK):
             return json.loads(line[len(django_migrations.MARK) :])
     raise Refusal("manage.py shell did not say which migrations the release has")
 
 
-def keep(site: Site, release_id: str, said: dict) -> None:
-    """Keep what a release has said: its heads with the release, what its migrations do with the site."""
-    site.note(release_id, migration_heads=said["heads"])
+def keep(site: Site, release_id: str, said: dict) -> dict:
+    """Keep what a release has said before it migrates. Returns what the site's other hosts have to learn."""
+    told = {name: {"release": release_id, **what} for name, what in said["pending"].items()}
+    for name in said["squashed"]:
+        told[name] = {"release": release_id, "creates": [], "misfits": []}
+    # Of one that is yet to come, the newest word counts: it may have been mended since it was last looked at.
+    found = {"done": {**read_json(os.path.join(site.directory, FILE)), **told}, "foreign": foreign(said)}
+    learn(site, release_id, found)
+    return found
+
+
+def learn(site: Site, release_id: str, found: dict) -> None:
+    """Keep what has been found: with the site what migrations do, with the release those that it found there."""
+    if "foreign_migrations" not in site.facts(release_id):
+        site.note(release_id, foreign_migrations=found["foreign"])
     path = os.path.join(site.directory, FILE)
     known = read_json(path)
-    new = {name: {"release": release_id, **what} for name, what in said["pending"].items() if name not in known}
-    if new:
-        write_json(path, {**known, **new}, 0o640)
+    if known != {**known, **found["done"]}:
+        write_json(path, {**known, **found["done"]}, 0o640)
 
 
-def obstacles(site: Site, said: dict) -> list[str]:
+def foreign(said: dict) -> list[str]:
+    """Migrations of the database that a release has not: of applications that are gone, or of newer releases."""
+    return sorted(set(said["applied"]) - set(said["known"]))
+
+
+def obstacles(site: Site, release_id: str, said: dict) -> list[str]:
     """Why a release cannot live with the database, from what it has said: one entry for each migration, by name."""
     kept = read_json(os.path.join(site.directory, FILE))
-    unknown = sorted(set(said["applied"]) - set(said["known"]))
+    # What was there already when the release first came into service did not hurt it then.
+    there = site.facts(release_id).get("foreign_migrations", [])
+    unknown = [name for name in foreign(said) if name not in there]
     # Older code does not know these models, so nothing about them can hurt it.
     created = {model for name in unknown for model in kept.get(name, {}).get("creates", [])}
     found = []

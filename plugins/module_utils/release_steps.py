@@ -19,6 +19,7 @@ from ansible_collections.groundwork.django.plugins.module_utils import (
     generated_secrets,
     git_source,
     installers,
+    memory,
     migrations,
     probe,
     rollback,
@@ -31,6 +32,8 @@ from ansible_collections.groundwork.django.plugins.module_utils.slots import SLO
 from ansible_collections.groundwork.django.plugins.module_utils.venv import STAMP, Uv, lock
 
 PROBE_PAUSE = 1.0
+ASKED_AGAIN = 3
+"""How often the live release is asked after migrations: each of its connections may fail once on a new column."""
 UV_DIRECTORY = "/opt/groundwork/uv"
 UV_CACHE = "/var/cache/groundwork/uv"
 
@@ -214,7 +217,7 @@ def carry_out_commands(module: AnsibleModule, site: Site) -> list[dict]:
             continue
         code, output = command.run(options)
         if code != 0:
-            raise site.refuse(params["id"], options["name"], build.telling_line(output) or f"exit status {code}")
+            raise site.refuse(params["id"], options["name"], command.reason(code, output))
         for line in build.warnings(output) if options["name"] == "check" else ():
             module.warn(line)
         ran.append({"name": options["name"], "last_line": last_line(output)})
@@ -243,12 +246,19 @@ def start(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     health = params["health"]
     restarts = site.properties(site.unit(slot), "NRestarts").get("NRestarts")
     retries = health["retries"]
-    while reason := probe.ask(site.socket(slot), health, params["domain"]):
+    while True:
+        reason = probe.ask(site.socket(slot), health, params["domain"])
+        if memory.kills(site, slot):
+            give_up(site, slot, release_id, reason)
+        if not reason:
+            break
         if not stays_active(site, slot, restarts):
             give_up(site, slot, release_id, build.telling_line(site.journal(slot)) or "gunicorn ended")
         if retries <= 0:
             give_up(site, slot, release_id, reason)
         retries -= 1
+    if params["migrations"]:
+        migrations.learn(site, release_id, params["migrations"])
     site.note(release_id, complete=True, completed=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     return {"changed": True, "slot": slot, "seconds": round(time.monotonic() - began, 2)}
 
@@ -258,7 +268,7 @@ def migrate(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     params = module.params
     release_id = params["id"]
     said = ask_for_migrations(module, site)
-    migrations.keep(site, release_id, said)
+    kept = migrations.keep(site, release_id, said)
     live = site.live if site.live and site.is_active(site.live) else ""
     fitted = live and not probe.ask(site.socket(live), params["health"], params["domain"])
     if said["pending"] and params["restore_point_command"]:
@@ -266,16 +276,27 @@ def migrate(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
         if code != 0:
             raise site.refuse(release_id, "restore point", last_line(output) or f"exit status {code}")
     result = run_commands(module, site, proxy)
-    reason = probe.ask(site.socket(live), params["health"], params["domain"]) if fitted else ""
+    reason = ask_again(site, live, params) if fitted else ""
     if reason:
         raise site.refuse(
             release_id,
             "migrate",
             f"the release that serves does not work with the migrated database ({reason}), and the new one was not "
             f"started; make what {', '.join(sorted(said['pending']))} changes in two releases, first what both can "
-            "live with",
+            "live with, or release this one again to have it serve all the same",
         )
-    return {**result, "changed": bool(said["pending"]), "pending": sorted(said["pending"])}
+    return {**result, "changed": bool(said["pending"]), "pending": sorted(said["pending"]), "migrations": kept}
+
+
+def ask_again(site: Site, slot: str, params: dict) -> str:
+    """Why a slot does not answer well, some times in a row; an empty text where it does."""
+    reason = ""
+    for number in range(ASKED_AGAIN):
+        time.sleep(PROBE_PAUSE if number else 0)
+        reason = probe.ask(site.socket(slot), params["health"], params["domain"])
+        if not reason:
+            break
+    return reason
 
 
 def ask_for_migrations(module: AnsibleModule, site: Site) -> dict:
@@ -285,7 +306,7 @@ def ask_for_migrations(module: AnsibleModule, site: Site) -> dict:
     shell = [*params["manage_command"], "shell", "--verbosity", "0", "-c", migrations.question()]
     code, output = command.run({"command": shell}, "manage.py shell")
     if code != 0:
-        raise site.refuse(params["id"], "migrations", build.telling_line(output) or f"exit status {code}")
+        raise site.refuse(params["id"], "migrations", command.reason(code, output))
     try:
         return migrations.answer(output)
     except Refusal as refusal:
@@ -296,7 +317,7 @@ def target(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
     """Which release to go back to, after a look at whether it can live with the database. Raises Refusal."""
     release_id = rollback.target(site, module.params["id"])
     module.params["id"] = release_id
-    found = migrations.obstacles(site, ask_for_migrations(module, site))
+    found = migrations.obstacles(site, release_id, ask_for_migrations(module, site))
     if found and not module.params["anyway"]:
         raise Refusal(
             f"{site.name} cannot go back to release {release_id}, which would not work with the database since "
@@ -329,8 +350,9 @@ def stays_active(site: Site, slot: str, restarts: str | None) -> bool:
 
 
 def give_up(site: Site, slot: str, release_id: str, reason: str) -> None:
-    """Keep what the slot's unit said, stop it, and raise the Refusal."""
+    """Keep what the slot's unit said, stop it, and raise the Refusal, which names a lack of memory before all else."""
     build.append(site.log(release_id), f"== journal of {site.unit(slot)}\n{site.journal(slot)}")
+    reason = memory.lack(site, slot) or reason
     site.stop(slot)
     raise site.refuse(release_id, "probe", reason)
 
@@ -342,7 +364,7 @@ def switch(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     # A release that was lost and built again has the id of the live one, and runs in the other slot.
     needed = site.linked(idle) == release_id and site.is_active(idle)
     slot = idle if needed else site.live
-    previous = site.linked(site.live) if site.live else ""
+    left = site.linked(site.live) if site.live else ""
     builder = build.Builder(site, release_id)
     builder.publish_static()
     try:
@@ -351,15 +373,14 @@ def switch(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
         if needed:
             site.stop(slot)
         raise site.refuse(release_id, "switch", str(refusal)) from refusal
-    site.make_live(slot)
     if needed:
+        # Before the switch: a run that is killed between the two must not forget what to go back to.
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        before = rollback.remember(site, release_id, back=module.params["back"])
+        site.note(release_id, previous=before, slot=slot, switched=now, bad=None)
         if module.params["back"]:
-            # What came before the release that is live again stays what it was: going back twice goes back twice.
-            site.note(release_id, slot=slot, switched=now)
-            site.note(previous, bad={"since": now, "operator": module.params["run"].get("operator", "somebody")})
-        else:
-            site.note(release_id, previous=previous, slot=slot, switched=now, bad=None)
+            site.note(left, bad={"since": now, "operator": module.params["run"].get("operator", "somebody")})
+    site.make_live(slot)
     return {"changed": True, "slot": slot, "switched": needed}
 
 
@@ -373,5 +394,6 @@ def finish(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     ran = [] if site.facts(params["id"]).get("finished") else carry_out_commands(module, site)
     site.note(params["id"], finished=True)
     removed = build.prune(site, params["keep_releases"])
+    rollback.forget(site, removed)
     result = {"drained": drained, "actions": actions, "commands": ran, "removed": removed}
     return {"changed": bool(actions or ran or removed), **result}

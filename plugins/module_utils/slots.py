@@ -5,6 +5,7 @@
 <directory>/releases/<id>/       source, venv, static, env, gunicorn.conf.py, facts.json
 <directory>/slots/blue, green    links to the release that a slot runs
 <directory>/live                 link to the live slot: one rename makes a slot the live one
+<directory>/history.json         which releases served; migrations.json beside it says what their migrations did
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ options:
       - C(run) runs O(commands) in the release, as the site's user, in the sandbox of the site's unit.
       - C(migrate) has the release say which migrations it has and what those to come do, keeps that, makes a restore
         point where there are some, runs O(commands), and asks the live release O(health) again. Where that one answered
-        before and does not any more, the step fails.
+        before and does not any more, the step fails; taken once more, it goes on.
       - C(target) works out which release to go back to, O(id) or else the last good one before the live one, and
         refuses one that cannot live with the migrations of the database.
       - C(start) seals the release, starts it in the idle slot and probes it until it answers.
@@ -350,6 +350,10 @@ options:
     type: list
     elements: str
     default: []
+  migrations:
+    description: What C(migrate) has returned on another host of the site; C(start) keeps it for going back.
+    type: dict
+    default: {}
   back:
     description: Whether C(switch) goes back; the release that was live is marked bad then.
     type: bool
@@ -449,6 +453,10 @@ pending:
   returned: step migrate
   type: list
   elements: str
+migrations:
+  description: What the migrations do, for the other hosts of the site.
+  returned: step migrate
+  type: dict
 venv:
   description: Path of the virtualenv, which the releases with the same requirements share.
   returned: step fetch

@@ -23,7 +23,10 @@ TEXT = (SCENARIO / "molecule.yml").read_text(encoding="utf-8").replace("$$", "$"
 VALUES = yaml.safe_load(TEXT)["provisioner"]["inventory"]["group_vars"]["all"]
 SECRETS = VALUES["gunicorn_app_secrets"]
 EXPECTED = {**VALUES["gunicorn_app_environment"], **SECRETS, "A_BOOLEAN": "True", "A_NUMBER": "42"}
-SENTENCE = re.compile(r"Release [0-9a-f]{10}-[0-9a-f]{6} of forge stopped at .*the log on the host is \S*\.log\.")
+SENTENCE = re.compile(
+    r"Release [0-9a-f]{10}-[0-9a-f]{6} of forge stopped at (?P<reason>.*); "
+    r"release (?P<serves>\S+) in slot (?P<slot>blue|green) still serves, and the log on the host is (?P<log>\S*\.log)\."
+)
 OTHER = {"blue": "green", "green": "blue"}
 LINK = "/srv/forge/live.sock"
 
@@ -40,10 +43,10 @@ def from_directory(path: Path) -> str:
     return "--extra-vars=" + json.dumps({"gunicorn_app_source": {"type": "directory", "path": str(path)}})
 
 
-def live(host) -> tuple[str, str]:
+def live(host, site: str = "forge") -> tuple[str, str]:
     """Live slot and its release."""
-    slot = host.check_output("basename $(readlink /srv/forge/live)")
-    return slot, host.check_output(f"basename $(readlink /srv/forge/slots/{slot})")
+    slot = host.check_output(f"basename $(readlink /srv/{site}/live)")
+    return slot, host.check_output(f"basename $(readlink /srv/{site}/slots/{slot})")
 
 
 @pytest.fixture
@@ -226,47 +229,86 @@ BROKEN = {
         "minimal/__init__.py",
         "from django.core.checks import Error, register\n\n"
         "register(lambda app_configs, **kwargs: [Error('the fixture is broken', id='minimal.E001')])\n",
-        "stopped at check: ?: (minimal.E001) the fixture is broken;",
+        "check: ?: (minimal.E001) the fixture is broken",
     ),
-    "missing dependency": ("requirements.txt", "groundwork-no-such-package==0.0.1\n", "stopped at requirements: "),
+    "package that the index has not": ("requirements.txt", "groundwork-no-such-package==0.0.1\n", "requirements: "),
+    "missing dependency": (
+        "minimal/urls.py",
+        "import a_package_that_nobody_requires\n",
+        "check: ModuleNotFoundError: No module named 'a_package_that_nobody_requires'",
+    ),
     "failing migration": (
         "minimal/migrations/0002_broken.py",
         "from django.db import migrations\n\n\nclass Migration(migrations.Migration):\n"
         "    dependencies = [('minimal', '0001_initial')]\n"
-        "    operations = [migrations.RunSQL('SELECT nonsense')]\n",
-        "stopped at migrate: django.db.utils.OperationalError: no such column: nonsense;",
+        "    operations = [migrations.RunSQL(sql) for sql in ('CREATE TABLE half (id integer)', 'SELECT nonsense')]\n",
+        "migrate: django.db.utils.OperationalError: no such column: nonsense",
     ),
     "error at start": (
         "minimal/wsgi.py",
         "raise RuntimeError('it does not start')\n",
-        "stopped at probe: RuntimeError: it does not start;",
+        "probe: RuntimeError: it does not start",
     ),
     "error 500": (
         "minimal/urls.py",
         "def front(request):\n    raise RuntimeError('it does not answer')\n\n\nurlpatterns[0] = path('', front)\n",
-        "stopped at probe: GET / (Host forge.test) answered 500 instead of 200-399",
+        "probe: GET / (Host forge.test) answered 500 instead of 200-399",
     ),
     "no answer at all": (
         "minimal/urls.py",
         "def front(request):\n    time.sleep(60)\n\n\nurlpatterns[0] = path('', front)\n",
-        "stopped at probe: GET / (Host forge.test) got no answer within 2 s;",
+        "probe: GET / (Host forge.test) got no answer within 2 s",
     ),
     "new variable that is not set": (
         "minimal/settings.py",
         "NEW = os.environ['NEWLY_REQUIRED']\n",
-        "stopped at collectstatic: KeyError: 'NEWLY_REQUIRED';",
+        "collectstatic: KeyError: 'NEWLY_REQUIRED'",
     ),
     "wrong answer": (
         "minimal/urls.py",
         "urlpatterns[0] = path('', lambda request: HttpResponse('moved to another planet'))\n",
-        'answered 200 without the text "serves forge.test";',
+        'probe: GET / (Host forge.test) answered 200 without the text "serves forge.test"',
     ),
     "static file": (
         "minimal/static/site.css",
         "body { background: url(no-such-file.png) }\n",
-        "stopped at collectstatic: ",
+        "collectstatic: ",
+    ),
+    "worker that is killed for memory at its start": (
+        "minimal/wsgi.py",
+        "if 'gunicorn' in __import__('sys').argv[0]:\n    HOARD = b'x' * 1_500_000_000\n",
+        "probe: a process of it was killed for memory (gunicorn_app_memory_megabytes allows 600)",
+    ),
+    "worker that is killed for memory at its first request": (
+        "minimal/urls.py",
+        "urlpatterns[0] = path('', lambda request: HttpResponse(b'x' * 1_500_000_000))\n",
+        "probe: a process of it was killed for memory (gunicorn_app_memory_megabytes allows 600)",
+    ),
+    "command that is killed for memory": (
+        "minimal/__init__.py",
+        "if 'check' in __import__('sys').argv:\n    HOARD = b'x' * 1_500_000_000\n",
+        "check: it was killed, most likely for memory (gunicorn_app_memory_megabytes allows 600)",
     ),
 }
+
+
+def refused(done: subprocess.CompletedProcess) -> str:
+    """What the one task that failed said."""
+    assert done.returncode != 0, done.stdout
+    plain = re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
+    [result] = re.findall(r"^fatal: .*=> ?\n((?:    .*\n)+)", plain, re.MULTILINE)
+    return yaml.safe_load(result)["msg"]
+
+
+def still_serves(host, front, before: tuple[str, str], done: subprocess.CompletedProcess) -> str:
+    """Why a release failed, in one sentence, once it is sure that the one before it serves as it did."""
+    match = SENTENCE.fullmatch(refused(done))
+    assert match, refused(done)
+    assert (match["slot"], match["serves"]) == before == live(host)
+    assert front().body.decode() == f"{before[1]} serves forge.test"
+    assert not host.service(f"forge@{OTHER[before[0]]}").is_running
+    assert host.file(match["log"]).size > 0
+    return match["reason"]
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -278,16 +320,7 @@ def test_broken_release_leaves_the_old_one_serving(host, front, site, kind):
     done = subprocess.run(
         command("--tags", "deploy", from_directory(site)), capture_output=True, text=True, check=False
     )
-    output = " ".join((done.stdout + done.stderr).split())
-    assert done.returncode != 0
-    assert SENTENCE.search(output), output
-    assert expected in output
-    assert f"release {before[1]} in slot {before[0]} still serves" in output
-    assert live(host) == before
-    assert front().body.decode().startswith(before[1])
-    assert not host.service(f"forge@{OTHER[before[0]]}").is_running
-    log = re.search(r"/var/log/forge-releases/\S+\.log", output).group(0)
-    assert host.file(log).size > 0
+    assert expected in still_serves(host, front, before, done)
 
 
 def test_full_disk_leaves_the_old_release_serving(host, front, site):
@@ -301,12 +334,9 @@ def test_full_disk_leaves_the_old_release_serving(host, front, site):
         )
     finally:
         host.check_output("umount /srv/forge/venvs")
-    assert done.returncode != 0
-    assert "stopped at requirements: " in said(done)
-    assert re.search(r"no space left on device", said(done), re.IGNORECASE)
-    assert f"release {before[1]} in slot {before[0]} still serves" in said(done)
-    assert live(host) == before
-    assert front().status == 200
+    assert re.search(
+        r"^requirements: .*no space left on device", still_serves(host, front, before, done), re.IGNORECASE
+    )
 
 
 def test_release_leaves_the_web_server_alone(host, play, front, site):
@@ -440,6 +470,86 @@ def test_a_new_nullable_column_is_gone_back_from_and_a_dropped_one_is_refused_by
     assert "minimal.0003_no_note (removes visit.seen)" in said(done)
     assert live(host) == after
     assert front().status == 200
+
+
+LEDGER = """
+
+def front(request):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM minimal_ledger")
+    return HttpResponse(f"{os.environ['APP_VERSION']} serves {request.get_host()}", content_type="text/plain")
+
+
+urlpatterns[0] = path("", front)
+"""
+
+
+def test_a_migration_that_breaks_the_live_release_stops_the_new_one(host, play, front, site):
+    urls = (site / "minimal" / "urls.py").read_text(encoding="utf-8")
+    (site / "minimal" / "urls.py").write_text(urls + LEDGER, encoding="utf-8")
+    operation = 'CreateModel("Ledger", [("id", models.BigAutoField(primary_key=True))])'
+    migrate(site, "0100_ledger", "0001_initial", operation)
+    play("--tags", "deploy", from_directory(site))
+    before = live(host)
+    assert front().status == 200
+
+    (site / "minimal" / "urls.py").write_text(urls, encoding="utf-8")
+    migrate(site, "0101_no_ledger", "0100_ledger", 'DeleteModel("Ledger")')
+    again = command("--tags", "deploy", from_directory(site))
+    stopped = refused(subprocess.run(again, capture_output=True, text=True, check=False))
+    match = SENTENCE.fullmatch(stopped)
+    assert match, stopped
+    assert match["reason"].startswith(
+        "migrate: the release that serves does not work with the migrated database (GET / (Host forge.test) answered "
+        "500 instead of 200-399"
+    )
+    assert "make what minimal.0101_no_ledger changes in two releases" in match["reason"]
+    assert live(host) == before
+    assert not host.service(f"forge@{OTHER[before[0]]}").is_running
+    # What the sentence names as the other way out is one.
+    play("--tags", "deploy", from_directory(site))
+    assert live(host) != before
+    assert front().status == 200
+
+
+def test_a_live_release_that_was_lost_is_built_again_and_gone_back_from(host, play, front, site):
+    before = live(host)[1]
+    play("--tags", "deploy", from_directory(site))
+    lost = live(host)[1]
+    host.check_output(f"rm -r /srv/forge/releases/{lost}")
+    play("--tags", "deploy", from_directory(site))
+    assert live(host)[1] == lost
+    done = playbook("rollback")
+    assert done.returncode == 0, said(done)
+    assert live(host)[1] == before
+    assert front().status == 200
+
+
+def test_every_host_of_a_site_goes_back_past_what_one_of_them_migrated(host, play, site, tmp_path):
+    """The other host is the same machine under another name, with the same database."""
+    machine = host.ansible.get_variables()["inventory_hostname"]
+    annex = {
+        **{"ansible_connection": "community.docker.docker", "ansible_host": machine},
+        **{"gunicorn_app_name": "annex", "gunicorn_app_directory": "/srv/annex"},
+        **{"gunicorn_app_static_directory": "/srv/annex/static", "gunicorn_app_run_directory": "/run/annex"},
+        **{"gunicorn_app_socket_file": "/srv/annex/live.sock"},
+        **{"gunicorn_app_processes": [], "gunicorn_app_timers": []},
+    }
+    inventory = tmp_path / "more.yml"
+    inventory.write_text(yaml.safe_dump({"app": {"hosts": {"annex": annex}}}), encoding="utf-8")
+    both = f"--inventory={inventory}"
+    sites = ("forge", "annex")
+    play(both, from_directory(site))
+    before = [live(host, name)[1] for name in sites]
+    try:
+        migrate(site, "0200_memo", "0001_initial", 'AddField("visit", "memo", models.TextField(null=True))')
+        play(both, "--tags", "deploy", from_directory(site))
+        assert not set(before) & {live(host, name)[1] for name in sites}
+        done = playbook("rollback", both)
+        assert done.returncode == 0, said(done)
+        assert [live(host, name)[1] for name in sites] == before
+    finally:
+        host.check_output("systemctl disable --now annex@blue annex@green")
 
 
 def test_a_second_release_at_a_time_is_told_who_is_at_it(host, play, site):

@@ -106,6 +106,7 @@ ARGUMENTS = {
     "processes": {"type": "list", "elements": "dict", "default": []},
     "manage_command": WORDS,
     "restore_point_command": WORDS,
+    "migrations": {"type": "dict", "default": {}},
     "back": {"type": "bool", "default": False},
     "anyway": {"type": "bool", "default": False},
     "bad_again": {"type": "bool", "default": False},

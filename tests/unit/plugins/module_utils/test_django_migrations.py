@@ -63,6 +63,8 @@ HARMFUL = {
     "adds the constraint once": m.AddConstraint("template", models.UniqueConstraint(fields=["title"], name="once")),
     "adds a constraint to template": m.AlterUniqueTogether("template", {("title", "note")}),
     "runs SQL of its own": m.RunSQL("SELECT 1"),
+    "alters template.gone": m.SeparateDatabaseAndState([m.AlterField("template", "gone", models.TextField(null=True))]),
+    "alters lost.title": m.SeparateDatabaseAndState([m.AlterField("lost", "title", models.TextField(null=True))]),
     "removes template.note": m.SeparateDatabaseAndState([m.RemoveField("template", "note")]),
 }
 
@@ -95,3 +97,68 @@ def test_a_real_project_says_it_in_its_shell(tmp_path):
     assert "forge.0001_initial" in said["known"]
     assert said["applied"] == []
     assert said["pending"]["forge.0001_initial"] == {"creates": ["forge.template"], "misfits": []}
+
+
+MANAGE = """
+import sys
+from django.conf import settings
+from django.core.management import execute_from_command_line
+
+settings.configure(INSTALLED_APPS=["shop"], DEFAULT_AUTO_FIELD="django.db.models.AutoField", DATABASES=%s)
+execute_from_command_line(sys.argv)
+"""
+SQLITE = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}
+MODEL = "migrations.CreateModel('Shelf', [('id', models.AutoField(primary_key=True))])"
+FIELD = "migrations.AddField('shelf', 'note', models.TextField(null=True))"
+
+
+class Project:
+    """A project of one application, of which a test writes the migrations."""
+
+    def __init__(self, folder: Path, databases: dict) -> None:
+        self.folder = folder
+        self.migrations = folder / "shop" / "migrations"
+        self.migrations.mkdir(parents=True)
+        for path in (folder / "shop", self.migrations):
+            (path / "__init__.py").touch()
+        (folder / "manage.py").write_text(MANAGE % databases, encoding="utf-8")
+
+    def write(self, name: str, operations: str, **attributes: list) -> None:
+        """Write a migration."""
+        lines = [f"    {key} = {value!r}" for key, value in attributes.items()]
+        head = ["from django.db import migrations, models", "class Migration(migrations.Migration):"]
+        text = "\n".join([*head, *lines, f"    operations = [{operations}]", ""])
+        (self.migrations / f"{name}.py").write_text(text, encoding="utf-8")
+
+    def manage(self, *words: str) -> str:
+        """Run a management command."""
+        command = [sys.executable, "-B", "manage.py", *words]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def ask(self) -> dict:
+        """What the project says of its migrations."""
+        return migrations.answer(self.manage("shell", "--verbosity", "0", "-c", migrations.question()))
+
+
+def test_a_squashed_migration_is_no_stranger_to_code_that_knows_its_parts_nor_they_to_it(tmp_path):
+    project = Project(tmp_path, SQLITE)
+    project.write("0001_first", MODEL)
+    project.write("0002_second", FIELD, dependencies=[("shop", "0001_first")])
+    project.manage("migrate", "--verbosity", "0")
+    replaced = [("shop", "0001_first"), ("shop", "0002_second")]
+    project.write("0001_squashed", f"{MODEL}, {FIELD}", replaces=replaced)
+    said = project.ask()
+    assert (said["squashed"], said["pending"]) == (["shop.0001_squashed"], {})
+    project.manage("migrate", "--verbosity", "0")
+    for name in ("0001_first", "0002_second", "nothing"):
+        said = project.ask()
+        assert set(said["applied"]) - set(said["known"]) == set(), name
+        assert (said["squashed"], len(said["applied"])) == ([], 3)
+        (project.migrations / f"{name}.py").unlink(missing_ok=True)
+
+
+def test_a_site_without_a_database_has_no_migrations(tmp_path):
+    said = Project(tmp_path, {}).ask()
+    assert said == {"known": [], "applied": [], "squashed": [], "pending": {}}

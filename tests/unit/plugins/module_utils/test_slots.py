@@ -128,6 +128,16 @@ def test_old_releases_go_with_logs_virtualenvs_and_static_files(site):
     assert sorted(os.listdir(os.path.join(site.directory, "releases"))) == ["a", "d"]
 
 
+def test_releases_that_failed_do_not_take_the_place_of_good_ones(site):
+    for when, name in enumerate("abcdef"):
+        release(site, name, when)
+        if name in "cde":
+            site.note(name, complete=False)
+            os.utime(site.release(name), (1000 + when, 1000 + when))
+    site.put_into("blue", "f")
+    assert build.prune(site, 3) == ["e", "d", "c"]
+
+
 def test_static_file_that_is_the_same_keeps_its_time(site):
     release(site, "a", **{"site.css": "same", "other.css": "old"})
     release(site, "b", **{"site.css": "same", "other.css": "new"})
