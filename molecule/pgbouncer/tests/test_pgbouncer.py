@@ -20,6 +20,16 @@ TOO_MANY = (
     "2 slots x 2 workers x 8 threads + 0 processes + 10 = 42 connections, but postgres_max_connections_count is 25"
 )
 OFF = {"groundwork_pgbouncer_enabled": False, "gunicorn_app_threads": 2}
+#: applies the role and nothing else
+ALONE = ROOT / "molecule" / "shared" / "converge.yml"
+#: signs that have a meaning in a URL, in PgBouncer and in a shell
+PASSWORD = "p@ss/w:rd?#%+ 'of' a \"scenario\" ; x"
+#: what is on another host is reached as this is
+ELSEWHERE = {
+    "groundwork_database_host": "127.0.0.1",
+    "groundwork_database_password": PASSWORD,
+    "postgres_client_networks": ["127.0.0.1/32"],
+}
 
 #: forty clients at a time; prints how many were answered, by how many connections
 CLIENTS = """
@@ -297,9 +307,46 @@ def test_read_only_reaches_a_connection_that_is_lent(host, play, ask, get, sessi
     assert host.check_output(INVOCATION) == before
 
 
+def test_a_database_elsewhere_is_reached_by_tls_with_a_password_that_is_shown_nowhere(host, play, console, get):
+    run = play("-vvv", "--diff", *values(**ELSEWHERE))
+    assert PASSWORD not in run.output and json.dumps(PASSWORD)[1:-1] not in run.output
+    assert get("/login/").status == 200
+    assert get("/readyz").status == 200
+    servers = console("SHOW SERVERS")
+    assert servers and all(server["addr"] == "127.0.0.1" and server["tls"].startswith("TLSv1") for server in servers)
+    assert (
+        'DATABASE_URL="postgresql://%2Frun%2Fforge-pgbouncer/forge"' in host.file("/srv/forge/live/env").content_string
+    )
+    users = host.file("/etc/groundwork/pgbouncer/forge-users.txt")
+    assert (users.user, users.group, users.mode) == ("root", "root", 0o600)
+    assert host.run("grep -rF -e %s /etc/systemd /etc/ansible /run/forge-pgbouncer /var/log", PASSWORD).rc == 1
+    host.check_output("forge-manage migrate")
+    assert play(*values(**ELSEWHERE)).changed == 0
+    assert play().changed > 0
+    assert get("/readyz").status == 200
+    assert {server["addr"] for server in console("SHOW SERVERS")} == {"unix"}
+
+
+def test_the_role_by_itself_does_the_same(host, play, get):
+    assert play(playbook=ALONE).changed == 0
+    assert play(*values(groundwork_pgbouncer_enabled=False), playbook=ALONE).changed == 1
+    assert host.run(f"systemctl is-active {UNIT}").rc != 0
+    assert play(playbook=ALONE).changed == 1
+    assert get("/readyz").status == 200
+
+
 def test_the_instance_of_the_package_is_off(host):
     assert not host.service("pgbouncer").is_running
     assert not host.service("pgbouncer").is_enabled
+
+
+def test_an_instance_that_somebody_uses_is_left_alone(host, play):
+    host.check_output("systemctl enable --now pgbouncer")
+    try:
+        assert play(playbook=ALONE).changed == 0
+        assert host.service("pgbouncer").is_running and host.service("pgbouncer").is_enabled
+    finally:
+        host.check_output("systemctl disable --now pgbouncer")
 
 
 def test_without_the_pool_the_threads_would_be_too_many(play):
