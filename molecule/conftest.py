@@ -79,11 +79,14 @@ class Run:
 
 @pytest.fixture(scope="session")
 def play() -> Callable[..., Run]:
-    """Return `play(*arguments)`: the scenario's own playbook once more, with these arguments of ansible-playbook."""
+    """Return `play(*arguments)`: the scenario's own playbook once more, with these arguments of ansible-playbook.
 
-    def run(*arguments: str) -> Run:
+    `playbook=` is another one to run. Fails when the run does.
+    """
+
+    def run(*arguments: str, playbook: Path | None = None) -> Run:
         own = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "converge.yml"
-        playbook = own if own.exists() else Path(__file__).parent / "shared" / "converge.yml"
+        playbook = playbook or (own if own.exists() else Path(__file__).parent / "shared" / "converge.yml")
         inventory = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
         command = ["ansible-playbook", "--inventory", str(inventory), *arguments, str(playbook)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

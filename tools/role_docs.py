@@ -23,7 +23,7 @@ ROLES = ROOT / "roles"
 PAGE = ROOT / "docs" / "variables.md"
 #: the order of the page: the vocabulary first, then as in playbooks/site.yml; roles not listed come last, by name
 ORDER = (
-    *("site_settings", "base", "sshd", "postgres", "redis", "nginx", "gunicorn_app"),
+    *("site_settings", "base", "sshd", "postgres", "redis", "pgbouncer", "nginx", "gunicorn_app"),
     *("certbot", "backups", "logrotate", "fail2ban", "ufw"),
 )
 INTRODUCTION = """\

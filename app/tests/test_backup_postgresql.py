@@ -155,6 +155,22 @@ def test_restore_puts_everything_back(manage, site, copy):
     assert manage("health_check", **site).returncode == 0
 
 
+def test_migrations_and_copies_go_past_a_pool(manage, site, tmp_path):
+    before = titles(site)
+    way = {"DATABASE_URL": f"postgresql://%2Fnowhere/{database_of(site)}", "DATABASE_POOL_MODE": "transaction"}
+    pooled = {**site, **way, "DATABASE_DIRECT_URL": site["DATABASE_URL"]}
+    copy = str(tmp_path / "copy")
+    for command in (
+        ["migrate"],
+        ["backup_database", copy],
+        ["restore_database", copy, "--replace", "--yes", "--migrate"],
+    ):
+        result = manage(*command, **pooled)
+        assert result.returncode == 0, result.stderr
+    assert titles(site) == before
+    assert others(site) == []
+
+
 def test_restore_while_the_site_is_connected(manage, site, copy):
     ask(site["DATABASE_URL"], "TRUNCATE forge_template CASCADE")
     connection = psycopg2.connect(site["DATABASE_URL"])

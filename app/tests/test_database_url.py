@@ -41,6 +41,15 @@ def test_no_statement_timeout_sends_no_option():
     assert "options" not in settings["OPTIONS"]
 
 
+def test_behind_a_pool_of_transactions_nothing_stays_with_a_connection():
+    settings = from_url(
+        "postgresql:///forge", conn_max_age_seconds=60, statement_timeout_seconds=30, pool_mode="transaction"
+    )
+    assert settings["DISABLE_SERVER_SIDE_CURSORS"] is True
+    assert "options" not in settings["OPTIONS"]
+    assert read("postgresql:///forge")["DISABLE_SERVER_SIDE_CURSORS"] is False
+
+
 def test_sqlite_gets_no_option_of_postgresql(tmp_path):
     assert "connect_timeout" not in read(f"sqlite:///{tmp_path}/db").get("OPTIONS", {})
 

@@ -64,6 +64,7 @@ def test_deployment_check_has_no_warning(manage, production):
         ("READ_ONLY_FILE", f"/{'a' * 300}"),
         ("LOGIN_BLOCK_SECONDS", "99999999999999"),
         ("DATABASE_STATEMENT_TIMEOUT_SECONDS", "2147484"),
+        ("DATABASE_POOL_MODE", "session"),
         ("CSP_REPORT_URI", "https://x;script-src *"),
     ],
 )
@@ -73,6 +74,13 @@ def test_wrong_value_stops_every_command_with_one_sentence(manage, production, n
     assert result.stderr.startswith(f"forge: {name} is ")
     assert result.stderr.count("\n") == 1
     assert "aaaa" not in result.stderr or name != "SECRET_KEY"
+
+
+def test_wrong_direct_url_is_named(manage, production):
+    result = manage("check", **{**production, "DATABASE_DIRECT_URL": "postgrs://forge:s3cret@db/forge"})
+    assert result.returncode == 1
+    assert result.stderr.startswith("forge: DATABASE_DIRECT_URL is not a database URL: ")
+    assert "s3cret" not in result.stderr
 
 
 def test_wrong_database_url_does_not_show_its_password(manage, production):

@@ -50,6 +50,24 @@ options:
         description: Port of the server, which names its socket.
         type: int
         default: 5432
+  pool:
+    description:
+      - PgBouncer of the site on this host. Its connections to the database are replaced when O(mode) begins or ends to
+        be C(read_only); one that is lent is replaced when it is given back, so no statement is lost.
+    type: dict
+    suboptions:
+      socket_directory:
+        description: Directory of its socket.
+        type: path
+        required: true
+      user:
+        description: System user that it runs as.
+        type: str
+        required: true
+      stamp:
+        description: File that says what its connections began with.
+        type: path
+        required: true
 attributes:
   check_mode:
     description: Says what would be done.

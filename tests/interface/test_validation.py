@@ -28,6 +28,7 @@ GOOD = {
 }
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 ELSEWHERE = {"groundwork_database_host": "db.example.org", "postgres_client_networks": ["192.0.2.0/24"]}
+POOL = {"groundwork_pgbouncer_enabled": True}
 REDIS = {"groundwork_redis_enabled": True, "groundwork_redis_password": "twenty characters and more"}
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2vN7NO1u7c5Gk6hQm0m0m0m0m0m0m0m0m0m0m0m0m0 ada@laptop"
 #: what may run under `--tags validate`: nothing that could change a host
@@ -154,6 +155,28 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             "groundwork_redis_password has fewer than 20 characters, too few to lie on the host as a SHA-256: make a "
             "long one at random.",
             id="short secret of Redis",
+        ),
+        pytest.param(
+            {**POOL, "groundwork_pgbouncer_socket_directory": "/tmp/pool"},
+            'pgbouncer_socket_directory is "/tmp/pool": name a directory of its own below /run, with at most 80 '
+            "characters.",
+            id="pool in a directory of everybody's",
+        ),
+        pytest.param(
+            {**POOL, "groundwork_database_name": "pgbouncer"},
+            'pgbouncer_database_name is "pgbouncer", which PgBouncer cannot serve: it takes letters, digits, dots, '
+            'hyphens and underscores, and "pgbouncer" is its own console.',
+            id="database with the name of PgBouncer's console",
+        ),
+        pytest.param(
+            {**POOL, "pgbouncer_clients_count": 0},
+            "pgbouncer_clients_count is 0: set it to 1 or more.",
+            id="pool for nobody",
+        ),
+        pytest.param(
+            {**POOL, "pgbouncer_extra_settings": {"server-lifetime": 60}},
+            'pgbouncer_extra_settings has a name that is not one of PgBouncer: write it like "server_lifetime".',
+            id="malformed name of a setting of PgBouncer",
         ),
         pytest.param(
             {**REDIS, "redis_eviction_policy": "lru"},
@@ -373,10 +396,33 @@ def test_more_threads_than_connections_are_told_with_the_arithmetic(validate):
     slots = {"gunicorn_app_workers": 160, "gunicorn_app_threads": 8, "gunicorn_app_processes": [worker]}
     run = validate({**slots, "postgres_max_connections_count": 500})
     assert run.sentences == {
-        "The site may open 2 slots x 160 workers x 8 threads + 3 processes + 10 = 2573 connections, but the database "
-        "takes 500: raise postgres_max_connections_count, or lower gunicorn_app_workers or gunicorn_app_threads."
+        "The site may open 2 slots x 160 workers x 8 threads + 3 processes + 10 = 2573 connections, but "
+        "postgres_max_connections_count is 500: raise it, or lower gunicorn_app_workers or gunicorn_app_threads."
     }
     assert [task for task in run.tasks if not HARMLESS.search(task)] == []
+
+
+def test_a_pool_stands_in_for_the_threads(validate):
+    slots = {"gunicorn_app_workers": 16, "gunicorn_app_threads": 8, "postgres_max_connections_count": 40}
+    assert "= 266 connections, but postgres_max_connections_count is 40" in validate(slots).output.replace("\n", " ")
+    run = validate({**POOL, **slots})
+    assert run.status == 0, run.output
+
+
+def test_a_pool_that_is_too_large_is_told_with_the_arithmetic(validate):
+    run = validate({**POOL, "pgbouncer_pool_size": 30, "postgres_max_connections_count": 40})
+    assert run.sentences == {
+        "The pool may open 30 connections + 5 in reserve, and 10 may go past it, together 45, but the database "
+        "takes 40: raise postgres_max_connections_count, or lower pgbouncer_pool_size."
+    }, run.output
+
+
+def test_more_threads_than_clients_of_the_pool(validate):
+    run = validate({**POOL, "gunicorn_app_workers": 16, "gunicorn_app_threads": 8, "pgbouncer_clients_count": 100})
+    assert run.sentences == {
+        "The site may open 2 slots x 16 workers x 8 threads + 0 processes + 10 = 266 connections, but "
+        "pgbouncer_clients_count is 100: raise it, or lower gunicorn_app_workers or gunicorn_app_threads."
+    }, run.output
 
 
 def test_all_wrong_values_are_told_at_once(validate):

@@ -3,6 +3,7 @@
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -142,6 +143,9 @@ CONTENT_SECURITY_POLICY = None if _report_only else _policy
 CONTENT_SECURITY_POLICY_REPORT_ONLY = _policy if _report_only else None
 PERMISSIONS_POLICY = headers.PERMISSIONS
 SECURE_REFERRER_POLICY = "same-origin"
+
+# What differs from the default database on the way past a pool; nothing where there is none.
+DIRECT_DATABASE: dict[str, Any] = {}
 
 READ_ONLY = env.boolean("READ_ONLY", False)
 READ_ONLY_RETRY_SECONDS = env.integer("READ_ONLY_RETRY_SECONDS", 300, minimum=1)

@@ -12,13 +12,22 @@ SECRET_KEY = env.secret("SECRET_KEY", min_length=50)
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = env.origins("CSRF_TRUSTED_ORIGINS", [])
 
+_CONN_MAX_AGE_SECONDS = env.integer("DATABASE_CONN_MAX_AGE_SECONDS", 60)
+_STATEMENT_TIMEOUT_SECONDS = env.integer("DATABASE_STATEMENT_TIMEOUT_SECONDS", 30, maximum=env.LARGEST // 1000)
 DATABASES = {
     "default": database.from_url(
         env.secret("DATABASE_URL"),
-        conn_max_age_seconds=env.integer("DATABASE_CONN_MAX_AGE_SECONDS", 60),
-        statement_timeout_seconds=env.integer("DATABASE_STATEMENT_TIMEOUT_SECONDS", 30, maximum=env.LARGEST // 1000),
+        _CONN_MAX_AGE_SECONDS,
+        _STATEMENT_TIMEOUT_SECONDS,
+        pool_mode=env.choice("DATABASE_POOL_MODE", database.POOL_MODES, "none"),
     )
 }
+_direct_url = env.secret("DATABASE_DIRECT_URL", "")
+if _direct_url:
+    DIRECT_DATABASE = database.from_url(
+        _direct_url, _CONN_MAX_AGE_SECONDS, _STATEMENT_TIMEOUT_SECONDS, name="DATABASE_DIRECT_URL"
+    )
+    del DIRECT_DATABASE["ENGINE"]
 
 # The same drivers, which count what they do.
 DATABASES["default"]["ENGINE"] = DATABASES["default"]["ENGINE"].replace("django.db", "django_prometheus.db")

@@ -8,6 +8,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import postgres
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, write_atomically
 
 ARGUMENTS = {
@@ -27,6 +28,14 @@ ARGUMENTS = {
             "name": {"type": "str", "required": True},
             "user": {"type": "str", "required": True},
             "port": {"type": "int", "default": 5432},
+        },
+    },
+    "pool": {
+        "type": "dict",
+        "options": {
+            "socket_directory": {"type": "path", "required": True},
+            "user": {"type": "str", "required": True},
+            "stamp": {"type": "path", "required": True},
         },
     },
 }
@@ -74,14 +83,42 @@ def set_database(database: dict, read_only: bool, check: bool) -> str:
     return f"{'keep' if read_only else 'let'} {database['user']} {'from writing' if read_only else 'write'}"
 
 
+def renew_pool(pool: dict, read_only: bool, check: bool) -> str:
+    """Have a pool replace its connections, those lent once they are given back. Returns what was done. Raises Refusal.
+
+    The stamp says what the connections began with; without one nobody knows, and they are replaced.
+    """
+    socket = os.path.join(pool["socket_directory"], ".s.PGSQL.5432")
+    wanted = b"read only\n" if read_only else b"writable\n"
+    try:
+        with open(pool["stamp"], "rb") as stream:
+            known = stream.read()
+    except FileNotFoundError:
+        known = b""
+    # A pool that does not run has no connections.
+    if known == wanted or not os.path.exists(socket):
+        return ""
+    if not check:
+        command = ["setpriv", f"--reuid={pool['user']}", f"--regid={pool['user']}", "--init-groups", "psql"]
+        command += ["--no-psqlrc", "--quiet", f"--host={pool['socket_directory']}", "--port=5432"]
+        command += ["--username=pgbouncer", "--dbname=pgbouncer", "--command=RECONNECT"]
+        code, _output, errors = run(command, timeout=30)
+        if code != 0:
+            raise Refusal(f"the pool at {socket} did not replace its connections: {errors.strip()}")
+        write_atomically(pool["stamp"], wanted, 0o644)
+    return f"replace the connections of the pool at {pool['socket_directory']}"
+
+
 def carry_out(module: AnsibleModule) -> None:
     """Do the work of the module and end by its exit_json or fail_json."""
-    mode, database = module.params["mode"], module.params["database"]
+    mode, database, pool = (module.params[name] for name in ("mode", "database", "pool"))
     os.umask(0o022)
     try:
         actions = [set_flag(flag["path"], mode in flag["modes"], module.check_mode) for flag in module.params["flags"]]
         if database:
             actions.append(set_database(database, mode == "read_only", module.check_mode))
+        if pool:
+            actions.append(renew_pool(pool, mode == "read_only", module.check_mode))
     except Refusal as refusal:
         module.fail_json(msg=str(refusal))
     done = [action for action in actions if action]

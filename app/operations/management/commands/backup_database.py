@@ -5,7 +5,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
 
+from config.direct_database import go_direct
 from operations import databases
 
 
@@ -18,6 +20,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        go_direct(connection)
         try:
             name = options["file"] or Path(settings.BACKUP_DIRECTORY) / databases.file_name(settings.APP_NAME)
             target = Path(name).absolute()

@@ -8,6 +8,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
+from config.direct_database import go_direct
 from operations import databases
 
 
@@ -24,6 +25,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         file: Path = options["file"].absolute()
+        go_direct(connection)
         name = str(connection.settings_dict["NAME"])
         try:
             databases.verify(file)
