@@ -75,11 +75,11 @@ def lint() -> Step:
     return Step("lint", tuple(commands), needs=(".github/workflows",))
 
 
-def role_step(role: str) -> Step:
-    """One role on a bare host of its own."""
-    scenario = f"molecule/{role}"
-    needs = (f"{scenario}/molecule.yml", f"{scenario}/tests")
-    return Step(f"molecule-{role}", (("molecule", "test", "--scenario-name", role),), needs, host=True)
+def scenario_step(scenario: str) -> Step:
+    """A scenario, which is one role on a bare host of its own."""
+    folder = f"molecule/{scenario}"
+    needs = (f"{folder}/molecule.yml", f"{folder}/tests")
+    return Step(f"molecule-{scenario}", (("molecule", "test", "--scenario-name", scenario),), needs, host=True)
 
 
 def site_step(system: str) -> Step:
@@ -119,7 +119,9 @@ def app_step() -> Step:
 def all_steps() -> list[Step]:
     """Return every step, cheap ones first. A role without a scenario is a step that fails."""
     pytest = ("pytest", "-q", "-p", "no:cacheprovider")
-    roles = sorted(path.name for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
+    roles = {path.name for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir()}
+    # A role may have more scenarios than the one of its name; "default" is the whole site.
+    scenarios = {path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")} - {"default"}
     return [
         lint(),
         *(
@@ -129,7 +131,7 @@ def all_steps() -> list[Step]:
         app_step(),
         # It takes longest: at the end it would run alone, with a core idle.
         Step("promises", ((*pytest, "tests/site"),), needs=("tests/site",), host=True),
-        *(role_step(role) for role in roles),
+        *(scenario_step(name) for name in sorted(roles | scenarios)),
         *(site_step(system) for system in SITE_SYSTEMS),
         Step("package", (("tests/package/run.sh",),), needs=("tests/package/run.sh",), host=True),
     ]
