@@ -17,7 +17,7 @@ import zipfile
 
 from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
-from ansible_collections.groundwork.django.plugins.module_utils.slots import last_line
+from ansible_collections.groundwork.django.plugins.module_utils.slots import first_line
 
 TIMEOUT_SECONDS = 60
 BLOCK_BYTES = 1 << 20
@@ -95,7 +95,7 @@ def _unpack_tar(path: str, directory: str) -> None:
     code, output = run_merged(["tar", "--extract", "--file", plain, *options])
     os.unlink(plain)
     if code != 0:
-        raise OSError(last_line(output))
+        raise OSError(first_line(output))
 
 
 def _unpack_zip(path: str, directory: str) -> None:

@@ -69,6 +69,9 @@ class Task(AnsibleModule):
     def _load_params(self) -> None:
         self.params = dict(self._given)
 
+    def warn(self, warning: str, **options: object) -> None:
+        super().warn(remove_values(warning, self.no_log_values), **options)
+
     def _end(self, result: dict) -> None:
         if self._verbosity >= 3:
             result["invocation"] = {"module_args": self.params}

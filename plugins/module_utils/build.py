@@ -25,6 +25,7 @@ from ansible_collections.groundwork.django.plugins.module_utils.files import (
 from ansible_collections.groundwork.django.plugins.module_utils.slots import (
     SLOTS,
     Site,
+    first_line,
     last_line,
     read_link,
 )
@@ -88,7 +89,12 @@ class Builder:
         self.group = group_id(site.user) or 0
 
     def make(self) -> None:
-        """Make the directory, empty; what is there is removed."""
+        """Make the directory, empty; what is there is removed, and what is left of releases that failed."""
+        root = os.path.dirname(self.path)
+        in_slots = {self.site.linked(slot) for slot in SLOTS}
+        for name in set(os.listdir(root)) - in_slots:
+            if not self.site.is_complete(name):
+                shutil.rmtree(os.path.join(root, name))
         if os.path.lexists(self.path):
             shutil.rmtree(self.path)
         for path, mode in ((self.path, 0o750), (self.source, 0o755), (self.static, 0o755)):
@@ -103,7 +109,7 @@ class Builder:
         options = ["--no-same-owner", "--no-same-permissions", "--directory", self.source]
         code, output = run_merged(["tar", "--extract", "--gzip", "--file", archive, *options])
         if code != 0:
-            raise Refusal(f"the archive could not be unpacked: {last_line(output)}")
+            raise Refusal(f"the archive could not be unpacked: {first_line(output)}")
 
     def inside(self, path: str, named_by: str) -> str:
         """Full path of something in the source. Raises Refusal where it would lie outside, by a link for example."""
@@ -242,7 +248,7 @@ class Command:
         if isinstance(command, str):
             shown = shown or command.strip()
             command = ["/bin/sh", "-e", "-c", command]
-        append(log, f"== {self.name}: {shown or ' '.join(command)}")
+        append(log, self.site.masked(f"== {self.name}: {shown or ' '.join(command)}"))
         begin = os.path.getsize(log)
         writable = options.get("writable") or []
         if writable:
@@ -261,9 +267,14 @@ class Command:
         # env finds the command on the PATH of the release.
         self.began = time.time()
         code, said = run_merged([self.runner, self.id, *arguments, "--", "/usr/bin/env", *command])
-        with open(log, encoding="utf-8", errors="replace") as stream:
+        with open(log, "r+", encoding="utf-8", errors="replace") as stream:
             stream.seek(begin)
-            output = stream.read()
+            said_there = stream.read()
+            output = self.site.masked(said_there)
+            if output != said_there:
+                stream.seek(begin)
+                stream.truncate()
+                stream.write(output)
         return code, output if output.strip() else said
 
     def is_done(self, options: dict) -> bool:

@@ -69,6 +69,11 @@ class ReleaseVirtualenv(Virtualenv):
     """
 
     def __init__(self, path: str, source: str, project: str, options: dict) -> None:
+        if not os.path.isabs(interpreter(options["python"])):
+            raise Refusal(
+                f"gunicorn_app_python is {options['python']}, and the host has no such interpreter: have "
+                "gunicorn_app_system_packages install it, or name another one"
+            )
         super().__init__(
             path,
             python=options["python"],

@@ -8,7 +8,7 @@ import contextlib
 import re
 
 from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
-from ansible_collections.groundwork.django.plugins.module_utils.slots import Site
+from ansible_collections.groundwork.django.plugins.module_utils.slots import SLOTS, Site
 
 COUNTERS = ("/sys/fs/cgroup{}/memory.events", "/sys/fs/cgroup/memory{}/memory.oom_control")
 """Where the kernel counts for a control group, in the unified hierarchy and in the one before it."""
@@ -32,17 +32,19 @@ def lack(site: Site, slot: str) -> str:
     """That the newest run of a slot's unit lost a process for memory, as part of a sentence; an empty text if not."""
     run = site.properties(site.unit(slot), "InvocationID").get("InvocationID")
     if kills(site, slot) or (run and NOTED.search(journal(f"INVOCATION_ID={run}"))):
-        return f"a process of it was killed for memory ({allowance(site)})"
+        return f"a process of it was killed for memory ({allowance(site, slot)})"
     return ""
 
 
 def lack_of_command(site: Site, unit: str, since: float) -> str:
     """The same for the unit of a command that has ended. since: when it was started, in seconds of the epoch."""
     said = journal(f"UNIT={unit}", f"--since=@{since:.6f}")
+    # The slot that runs keeps the limit that it was started with.
+    slot = Site.other(site.live) if site.live else SLOTS[0]
     if NOTED.search(said):
-        return f"it was killed for memory ({allowance(site)})"
+        return f"it was killed for memory ({allowance(site, slot)})"
     if SIGKILL.search(said) and "with result 'timeout'" not in said:
-        return f"it was killed, most likely for memory ({allowance(site)})"
+        return f"it was killed, most likely for memory ({allowance(site, slot)})"
     return ""
 
 
@@ -53,9 +55,9 @@ def journal(*arguments: str) -> str:
     return output
 
 
-def allowance(site: Site) -> str:
-    """How much memory the units of the site may take, in words that name the variable."""
-    limit = site.properties(site.unit(site.live or "blue"), "MemoryMax").get("MemoryMax", "")
+def allowance(site: Site, slot: str) -> str:
+    """How much memory a slot's unit may take, in words that name the variable."""
+    limit = site.properties(site.unit(slot), "MemoryMax").get("MemoryMax", "")
     if limit.isdigit():
         return f"gunicorn_app_memory_megabytes allows {int(limit) >> 20}"
     return "gunicorn_app_memory_megabytes sets no limit: the host itself had none left"

@@ -130,12 +130,14 @@ def fetch(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
         env = params["env"] + generated_secrets.environment(made)
         project = builder.lay_out(params["project_subdir"], env, params["gunicorn_conf"])
         wanted = virtualenv_of(params, builder, project)
+        place = wanted.path_in(os.path.join(site.directory, "venvs"), release_id)
     except Refusal as refusal:
         raise site.refuse(release_id, "fetch", str(refusal)) from refusal
+    except OSError as error:
+        raise site.refuse(release_id, "fetch", str(error)) from error
     other = wanted.differing_python()
     if other:
         module.warn(f".python-version of {site.name} is {other}, and the release runs with {wanted.python}.")
-    place = wanted.path_in(os.path.join(site.directory, "venvs"), release_id)
     builder.use_virtualenv(place)
     known = {"id": release_id, "source": {"type": source["type"], **facts}}
     site.note(release_id, **known, first=not site.live, complete=False)
@@ -195,7 +197,7 @@ def install(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
             uv.ensure(params["uv_requirements"])
             wanted.build(uv)
     except Refusal as refusal:
-        build.append(log, str(refusal))
+        build.append(log, site.masked(str(refusal)))
         raise site.refuse(release_id, "requirements", build.installer_line(str(refusal))) from refusal
     return {"changed": True, "venv": path}
 
@@ -351,7 +353,7 @@ def stays_active(site: Site, slot: str, restarts: str | None) -> bool:
 
 def give_up(site: Site, slot: str, release_id: str, reason: str) -> None:
     """Keep what the slot's unit said, stop it, and raise the Refusal, which names a lack of memory before all else."""
-    build.append(site.log(release_id), f"== journal of {site.unit(slot)}\n{site.journal(slot)}")
+    build.append(site.log(release_id), site.masked(f"== journal of {site.unit(slot)}\n{site.journal(slot)}"))
     reason = memory.lack(site, slot) or reason
     site.stop(slot)
     raise site.refuse(release_id, "probe", reason)

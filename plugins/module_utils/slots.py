@@ -19,6 +19,11 @@ from ansible_collections.groundwork.django.plugins.module_utils.files import Ref
 SLOTS = ("blue", "green")
 
 
+def first_line(text: str) -> str:
+    """The first line that is not empty, or an empty text."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
 def last_line(text: str) -> str:
     """The last line that is not empty, or an empty text."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -55,6 +60,8 @@ class Site:
         self.run_directory: str = options["run_directory"]
         self.static_directory: str = options["static_directory"]
         self.log_directory: str = options["log_directory"]
+        # Texts that no log of a release may hold.
+        self.hidden: set[str] = set()
 
     def unit(self, slot: str) -> str:
         """Name of the unit of a slot."""
@@ -71,6 +78,12 @@ class Site:
     def log(self, release_id: str) -> str:
         """Path of the log of a release."""
         return os.path.join(self.log_directory, f"{release_id}.log")
+
+    def masked(self, text: str) -> str:
+        """A text without what is to be hidden."""
+        for value in sorted(self.hidden, key=len, reverse=True):
+            text = text.replace(value, "********")
+        return text
 
     def facts(self, release_id: str) -> dict:
         """What is known about a release; empty if it is not there."""

@@ -93,6 +93,8 @@ def faults(name: str, spec: Mapping[str, object], value: object, secret: bool = 
     type_name = str(spec.get("type") or "str")
     if not _is_of(type_name, value):
         what, remedy = _TYPES[type_name]
+        if type_name == "bool" and str(value).lower() in ("true", "false"):
+            remedy += f", and after -e as JSON, '{{\"{name}\": {str(value).lower()}}}'"
         yield _wrong(name, value, secret, what, remedy)
         return
     if type_name == "list":
@@ -100,7 +102,7 @@ def faults(name: str, spec: Mapping[str, object], value: object, secret: bool = 
         return
     choices = spec.get("choices")
     if choices and value not in choices and str(value) not in map(str, choices):
-        listed = ", ".join(str(choice) for choice in choices)
+        listed = ", ".join(str(choice) or '""' for choice in choices)
         yield _wrong(name, value, secret, "one of its choices", f"write one of {listed}")
         return
     if type_name == "dict":

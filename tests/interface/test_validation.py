@@ -376,6 +376,53 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             id="shared path with a slash at its end",
         ),
         pytest.param(
+            {
+                "gunicorn_app_shared_paths": ["data"],
+                "gunicorn_app_files": [
+                    {"dest": "data/local.py", "content": "x"},
+                    {"dest": "database.py", "content": ""},
+                ],
+            },
+            "data/local.py in gunicorn_app_files is below one of gunicorn_app_shared_paths, which belong to no "
+            "release: take the file elsewhere, or the path out of the shared ones.",
+            id="file below a shared path",
+        ),
+        pytest.param(
+            {"gunicorn_app_environment": {"HOSTS": ["a", "b"], "NUMBER": 1, "FLAG": True, "MAP": {"a": "b"}}},
+            "HOSTS, MAP in gunicorn_app_environment is a list or a mapping, and the environment has text only: turn it "
+            "into text with to_json or join.",
+            id="environment that is no text",
+        ),
+        pytest.param(
+            {"gunicorn_app_processes": [{"name": "worker", "command": ["python", "a\nb"]}]},
+            "gunicorn_app_processes or gunicorn_app_timers has a command with an end of line or another control "
+            "character, and a command of a unit is one line: put what needs more lines into a file of the project.",
+            id="command of several lines",
+        ),
+        pytest.param(
+            {"gunicorn_app_health": {"path": "readyz"}},
+            'gunicorn_app_health.path is "readyz", which is no path of the site: begin it with a slash.',
+            id="probe of a path without a slash",
+        ),
+        pytest.param(
+            {"gunicorn_app_health": {"status": ["200-399", "ok"]}},
+            'gunicorn_app_health.status has "ok", which is no status: write numbers such as "200", or ranges such as '
+            '"200-399".',
+            id="status that is none",
+        ),
+        pytest.param(
+            {"gunicorn_app_memory_megabytes": 1},
+            "gunicorn_app_memory_megabytes is 1, in which no Django starts: set it to 64 or more, or to 0 for no "
+            "limit.",
+            id="limit of memory in which nothing starts",
+        ),
+        pytest.param(
+            {"gunicorn_app_bad_release_enabled": "true"},
+            'gunicorn_app_bad_release_enabled is "true", which is not true or false: write one of the two without '
+            "quotes, and after -e as JSON, '{\"gunicorn_app_bad_release_enabled\": true}'.",
+            id="boolean as the command line has it",
+        ),
+        pytest.param(
             {"gunicorn_app_build_commands": [{"command": "npm ci", "creats": "node_modules"}]},
             "gunicorn_app_build_commands[0].creats is not known: its keys are command, chdir, environment, creates, "
             "first_deploy_only.",

@@ -127,6 +127,9 @@ CONSTRAINTS = {
 """Which options go together, as AnsibleModule has it."""
 
 
+SHORTEST_HIDDEN = 6
+"""Length of the shortest secret that is kept out of the logs of releases: shorter ones are parts of other words."""
+
 STEPS = {
     "inspect": release_steps.inspect,
     "fetch": release_steps.fetch,
@@ -149,6 +152,7 @@ def take(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     with ReleaseLock(site.name, module.params["run"], module.params["gone"]) as lock:
         try:
             module.no_log_values.update(GeneratedSecrets(site.name).kept().values())
+            site.hidden = {value for value in module.no_log_values if len(value) >= SHORTEST_HIDDEN}
             result = STEPS[step](module, site, proxy)
         except Refusal:
             audit.note(site, "failed", module.params["run"], lock.seconds, release=module.params["id"], step=step)

@@ -123,3 +123,30 @@ def test_a_shared_path_is_seeded_once_and_kept(builder, tmp_path):
     builder.share(["data"], str(shared))
     assert (source / "data/seed.txt").read_text(encoding="utf-8") == "changed by the site"
     assert sorted(path.name for path in shared.iterdir()) == ["cache", "data"]
+
+
+def test_what_is_left_of_failed_releases_makes_room_for_the_next_one(builder, tmp_path):
+    for name in ("failed", "in-a-slot", "whole"):
+        (tmp_path / "releases" / name / "source").mkdir(parents=True)
+    (tmp_path / "slots").mkdir()
+    builder.site.put_into("blue", "in-a-slot")
+    whole = tmp_path / "releases" / "whole"
+    (whole / "env").touch()
+    (whole / "venv" / "bin").mkdir(parents=True)
+    (whole / "venv" / "bin" / "python").touch()
+    builder.site.note("whole", complete=True)
+    build.Builder(builder.site, "b").make()
+    assert sorted(path.name for path in (tmp_path / "releases").iterdir()) == ["b", "in-a-slot", "whole"]
+
+
+def test_the_log_of_a_command_holds_no_secret(builder, tmp_path):
+    runner = tmp_path / "run"
+    runner.write_text("#!/bin/sh\necho 'the key is s3cr3t-key' >> \"$LOG\"; exit 1\n", encoding="utf-8")
+    runner.chmod(0o755)
+    builder.site.hidden = {"s3cr3t-key"}
+    runner.write_text(runner.read_text(encoding="utf-8").replace("$LOG", builder.site.log("a")), encoding="utf-8")
+    code, output = build.Command(builder.site, str(runner), "a", "check").run({"command": "echo s3cr3t-key"})
+    assert (code, output) == (1, "the key is ********\n")
+    log = (tmp_path / "logs" / "a.log").read_text(encoding="utf-8")
+    assert "== check: echo ********" in log
+    assert "s3cr3t" not in log

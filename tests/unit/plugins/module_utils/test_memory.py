@@ -18,7 +18,14 @@ def site(monkeypatch) -> Site:
         | {"name": "forge", "user": "root"}
     )
     shown = {"ControlGroup": GROUP, "InvocationID": "0123", "MemoryMax": str(600 << 20)}
-    monkeypatch.setattr(site, "properties", lambda _unit, *names: {name: shown[name] for name in names})
+    asked = []
+
+    def properties(unit: str, *names: str) -> dict[str, str]:
+        asked.append(unit)
+        return {name: shown[name] for name in names}
+
+    monkeypatch.setattr(site, "properties", properties)
+    monkeypatch.setattr(site, "asked", asked, raising=False)
     monkeypatch.setattr(site, "shown", shown, raising=False)
     monkeypatch.setattr(memory, "run_merged", lambda command: (0, site.said if command[1] == "--no-pager" else ""))
     monkeypatch.setattr(memory, "COUNTERS", ())
@@ -81,3 +88,9 @@ def test_a_command_that_was_killed_is_told_from_one_that_failed_or_took_too_long
     site.said = said
     found = memory.lack_of_command(site, "forge-release.service", 0)
     assert found.startswith(begin) if begin else found == ""
+
+
+def test_the_limit_is_that_of_the_slot_which_was_killed(site):
+    site.said = "forge@green.service: Failed with result 'oom-kill'."
+    memory.lack(site, "green")
+    assert set(site.asked) == {"forge@green.service"}
