@@ -51,7 +51,13 @@ def test_value_of_its_type_passes(type_name, value):
         ("int", 1.5, "role_thing is 1.5, which is not a whole number: write digits only."),
         ("int", [1], "role_thing is a list, which is not a whole number: write digits only."),
         ("float", "x", 'role_thing is "x", which is not a number: write digits only.'),
-        ("bool", "false", 'role_thing is "false", which is not true or false: write one of the two without quotes.'),
+        ("bool", "off", 'role_thing is "off", which is not true or false: write one of the two without quotes.'),
+        (
+            "bool",
+            "False",
+            'role_thing is "False", which is not true or false: write one of the two without quotes, and after -e as '
+            "JSON, '{\"role_thing\": false}'.",
+        ),
         ("list", "a,b", 'role_thing is "a,b", which is not a list: write one item for each line, each after a hyphen.'),
         ("dict", [], "role_thing is a list, which is not a mapping: write one key and value for each line."),
         ("str", {"a": 1}, "role_thing is a mapping, which is not text: write it in quotes."),
