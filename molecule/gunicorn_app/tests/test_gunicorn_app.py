@@ -557,8 +557,9 @@ def test_every_host_of_a_site_goes_back_past_what_one_of_them_migrated(host, pla
     }
     inventory = tmp_path / "more.yml"
     # Several hosts have no secret that one of them makes.
-    group = {"hosts": {"annex": annex}, "vars": {"gunicorn_app_secrets": SECRETS}}
-    inventory.write_text(yaml.safe_dump({"app": group}), encoding="utf-8")
+    given = {"gunicorn_app_secrets": SECRETS}
+    hosts = {"annex": {**annex, **given}, machine: given}
+    inventory.write_text(yaml.safe_dump({"app": {"hosts": hosts}}, default_flow_style=False), encoding="utf-8")
     both = f"--inventory={inventory}"
     sites = ("forge", "annex")
     play(both, from_directory(site))
