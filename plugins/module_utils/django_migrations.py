@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What a release's migrations are, and which of them code from before them cannot live with.
 
-This file is not imported on the host: its text is given to `manage.py shell` of the release, which has Django.
+Its text is given to `manage.py shell` of the release, which has Django; the modules of the collection have not.
 """
 
 from __future__ import annotations
@@ -118,8 +118,13 @@ def names(nodes) -> list[str]:
     return sorted(f"{app}.{name}" for app, name in nodes)
 
 
-def report() -> None:
-    """Print a line with what the release says of its migrations."""
+def changes_nothing(found: dict) -> bool:
+    """Whether `migrate` has no migration to apply, and no name of one to write down."""
+    return not found["pending"] and not found["squashed"]
+
+
+def report() -> dict:
+    """Print a line with what the release says of its migrations, and return that."""
     import json
 
     from django.db import connection
@@ -130,3 +135,12 @@ def report() -> None:
     if connection.settings_dict["ENGINE"] != "django.db.backends.dummy":
         found = look(MigrationExecutor(connection))
     print(MARK + json.dumps(found), flush=True)
+    return found
+
+
+def report_and_migrate() -> None:
+    """Report, and run `migrate` at once where it changes nothing: who waits for its end is told all the same."""
+    from django.core.management import call_command
+
+    if changes_nothing(report()):
+        call_command("migrate", interactive=False, skip_checks=False)

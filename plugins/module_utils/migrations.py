@@ -16,9 +16,13 @@ FILE = "migrations.json"
 """What each migration does that older code cannot live with; it outlives the releases that brought them."""
 
 
-def question() -> str:
-    """Python code for `manage.py shell` of a release, which answers with a line that answer() reads."""
-    return inspect.getsource(django_migrations) + "\nreport()\n"
+def question(migrate: bool = False) -> str:
+    """Python code for `manage.py shell` of a release, which answers with a line that answer() reads.
+
+    migrate: whether it runs `migrate` as well where that changes nothing, which saves a start of Django.
+    """
+    call = django_migrations.report_and_migrate if migrate else django_migrations.report
+    return f"{inspect.getsource(django_migrations)}\n{call.__name__}()\n"
 
 
 def answer(output: str) -> dict:

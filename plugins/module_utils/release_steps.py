@@ -16,6 +16,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import (
     archive_source,
     build,
+    django_migrations,
     generated_secrets,
     git_source,
     installers,
@@ -34,6 +35,8 @@ from ansible_collections.groundwork.django.plugins.module_utils.venv import STAM
 PROBE_PAUSE = 1.0
 ASKED_AGAIN = 3
 """How often the live release is asked after migrations: each of its connections may fail once on a new column."""
+MIGRATE = "migrate"
+"""Name of the command that migrates."""
 UV_DIRECTORY = "/opt/groundwork/uv"
 UV_CACHE = "/var/cache/groundwork/uv"
 
@@ -269,7 +272,10 @@ def migrate(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     """Migrate the database, and see whether the live release can live with that. Raises Refusal."""
     params = module.params
     release_id = params["id"]
-    said = ask_for_migrations(module, site)
+    at_once = [options["name"] for options in params["commands"][:1]] == [MIGRATE]
+    said = ask_for_migrations(module, site, migrate=at_once)
+    if at_once and django_migrations.changes_nothing(said):
+        params["commands"] = params["commands"][1:]
     kept = migrations.keep(site, release_id, said)
     live = site.live if site.live and site.is_active(site.live) else ""
     fitted = live and not probe.ask(site.socket(live), params["health"], params["domain"])
@@ -301,18 +307,21 @@ def ask_again(site: Site, slot: str, params: dict) -> str:
     return reason
 
 
-def ask_for_migrations(module: AnsibleModule, site: Site) -> dict:
-    """Have a release say which migrations it has. Raises Refusal."""
+def ask_for_migrations(module: AnsibleModule, site: Site, migrate: bool = False) -> dict:
+    """Have a release say which migrations it has, and `migrate` at once where that changes nothing. Raises Refusal."""
     params = module.params
     command = build.Command(site, params["site"]["runner"], params["id"], "migrations")
-    shell = [*params["manage_command"], "shell", "--verbosity", "0", "-c", migrations.question()]
+    shell = [*params["manage_command"], "shell", "--verbosity", "0", "-c", migrations.question(migrate)]
     code, output = command.run({"command": shell}, "manage.py shell")
-    if code != 0:
-        raise site.refuse(params["id"], "migrations", command.reason(code, output))
     try:
-        return migrations.answer(output)
+        said, failed = migrations.answer(output), MIGRATE
     except Refusal as refusal:
-        raise site.refuse(params["id"], "migrations", str(refusal)) from refusal
+        said, failed = None, "migrations"
+        if code == 0:
+            raise site.refuse(params["id"], failed, str(refusal)) from refusal
+    if code != 0:
+        raise site.refuse(params["id"], failed, command.reason(code, output))
+    return said
 
 
 def target(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:

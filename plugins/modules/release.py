@@ -30,7 +30,8 @@ options:
       - C(install) makes the virtualenv.
       - C(run) runs O(commands) in the release, as the site's user, in the sandbox of the site's unit.
       - C(migrate) has the release say which migrations it has and what those to come do, keeps that, makes a restore
-        point where there are some, runs O(commands), and asks the live release O(health) again. Where that one answered
+        point where there are some, runs O(commands), a first one named V(migrate) together with the question
+        where that changes nothing, and asks the live release O(health) again. Where that one answered
         before and does not any more, the step fails; taken once more, it goes on.
       - C(target) works out which release to go back to, O(id) or else the last good one before the live one, and
         refuses one that cannot live with the migrations of the database.

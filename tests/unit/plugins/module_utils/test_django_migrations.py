@@ -139,7 +139,27 @@ class Project:
 
     def ask(self) -> dict:
         """What the project says of its migrations."""
-        return migrations.answer(self.manage("shell", "--verbosity", "0", "-c", migrations.question()))
+        return migrations.answer(self.question())
+
+    def question(self, *, migrate: bool = False) -> str:
+        """What the project prints when it is asked for its migrations."""
+        return self.manage("shell", "--verbosity", "0", "-c", migrations.question(migrate))
+
+
+def test_migrate_runs_along_with_the_question_only_where_it_changes_nothing(tmp_path):
+    project = Project(tmp_path, SQLITE)
+    project.write("0001_first", MODEL)
+    assert "shop.0001_first" in migrations.answer(project.question(migrate=True))["pending"]
+    assert "shop.0001_first" in project.ask()["pending"], "nothing has been migrated"
+
+    project.manage("migrate", "--verbosity", "0")
+    output = project.question(migrate=True)
+    assert migrations.answer(output)["pending"] == {}
+    assert "No migrations to apply." in output
+
+    project.write("0001_all", MODEL, replaces=[("shop", "0001_first")])
+    assert "No migrations to apply." not in project.question(migrate=True)
+    assert project.ask()["squashed"] == ["shop.0001_all"], "its name is still to be written down"
 
 
 def test_a_squashed_migration_is_no_stranger_to_code_that_knows_its_parts_nor_they_to_it(tmp_path):
