@@ -30,6 +30,15 @@ PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 ELSEWHERE = {"groundwork_database_host": "db.example.org", "postgres_client_networks": ["192.0.2.0/24"]}
 POOL = {"groundwork_pgbouncer_enabled": True}
 REDIS = {"groundwork_redis_enabled": True, "groundwork_redis_password": "twenty characters and more"}
+PHYSICAL = {"backups_physical_enabled": True, "backups_passphrase": "twenty-characters-and-more"}
+SFTP = {
+    "type": "sftp",
+    "path": "/forge",
+    "host": "backup.example.org",
+    "user": "keeper",
+    "private_key": "-----BEGIN RSA PRIVATE KEY-----",
+    "host_public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA",
+}
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2vN7NO1u7c5Gk6hQm0m0m0m0m0m0m0m0m0m0m0m0m0 ada@laptop"
 #: what may run under `--tags validate`: nothing that could change a host
 HARMLESS = re.compile(
@@ -201,6 +210,69 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             "REDIS_URL stands both in gunicorn_app_environment and in gunicorn_app_secrets or "
             "gunicorn_app_role_secrets: keep one of them.",
             id="two caches",
+        ),
+        pytest.param(
+            {"backups_physical_enabled": True, "backups_passphrase": "{{ vault_backups_passphrase }}"},
+            "backups_passphrase needs vault_backups_passphrase, which is not defined: put it into the vault.yml of the "
+            "environment, in group_vars.",
+            id="missing passphrase of the backups",
+        ),
+        pytest.param(
+            {"backups_physical_enabled": True},
+            "backups_passphrase is not set, but backups_physical_enabled is true: put the passphrase into the "
+            "vault.yml of the environment, in group_vars.",
+            id="empty passphrase of the backups",
+        ),
+        pytest.param(
+            {**PHYSICAL, "backups_passphrase": "correct horse battery staple"},
+            "backups_passphrase has fewer than 20 characters, or a blank or a letter that is not ASCII: make a long "
+            "one at random.",
+            id="passphrase with blanks",
+        ),
+        pytest.param(
+            {**PHYSICAL, "backups_repositories": []},
+            "backups_repositories has 0 entries, but backups_physical_enabled is true: name 1 to 4 places for the "
+            "backups.",
+            id="backups to nowhere",
+        ),
+        pytest.param(
+            {**PHYSICAL, "backups_repositories": [{"type": "directory", "path": "backups of forge"}]},
+            'backups_repositories has the path "backups of forge": begin with a slash, and use letters, digits, dots, '
+            "hyphens and underscores only.",
+            id="repository with a blank",
+        ),
+        pytest.param(
+            {
+                **PHYSICAL,
+                "backups_repositories": [
+                    {"type": "directory", "path": "/srv/a"},
+                    {k: v for k, v in SFTP.items() if k != "user"},
+                ],
+            },
+            'An entry of backups_repositories is of type "sftp" and not complete: give it host, user, private_key and '
+            "host_public_key.",
+            id="sftp without a user",
+        ),
+        pytest.param(
+            {**PHYSICAL, "backups_repositories": [{"type": "s3", "path": "/forge", "host": "s3.example.org"}]},
+            'An entry of backups_repositories is of type "s3" and not complete: give it host, bucket, region, '
+            "access_key and secret_key.",
+            id="S3 without a bucket",
+        ),
+        pytest.param(
+            {
+                **PHYSICAL,
+                "backups_repositories": [{**SFTP, "host_public_key": "SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCA"}],
+            },
+            "A host_public_key in backups_repositories is not a public key: write its type and the key, like "
+            '"ssh-ed25519 AAAA...", as `ssh-keyscan` prints them behind the name.',
+            id="fingerprint in place of a key",
+        ),
+        pytest.param(
+            {"postgres_extra_settings": {"wal_level": "minimal"}},
+            'postgres_extra_settings sets wal_level to "minimal", with which the server does not start while '
+            'archive_mode is on: set archive_mode to "off" as well, or remove the line.',
+            id="log too small to be archived",
         ),
         pytest.param(
             {"groundwork_ssh_port": 99999},
@@ -480,6 +552,19 @@ def test_all_wrong_values_are_told_at_once(validate):
 def test_a_site_with_its_redis_passes(validate):
     run = validate(REDIS)
     assert run.status == 0, run.output
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "is_told"), [("Debian", "12.9", True), ("Ubuntu", "22.04", True), ("Debian", "13.1", False)]
+)
+def test_sftp_is_refused_where_pgbackrest_does_not_know_it(validate, name, version, is_told):
+    facts = {"distribution": name, "distribution_version": version}
+    run = validate({**PHYSICAL, "backups_repositories": [SFTP]}, facts=facts)
+    told = {
+        f'backups_repositories has one of type "sftp", which pgBackRest knows from 2.46 on and {name} {version} has an '
+        'older one: use "s3", or a newer release of the system.'
+    }
+    assert run.sentences == (told if is_told else set()), run.output
 
 
 @pytest.mark.parametrize("caches", [[], ["h2"]], ids=["nowhere", "elsewhere"])

@@ -18,6 +18,8 @@ def test_sentinel_secrets_show_up_in_no_output_process_list_or_journal(converged
     converged.inventory(
         "forge",
         gunicorn_app_secrets={"SECRET_KEY": SENTINELS[0] * 3, "API_TOKEN": SENTINELS[1]},
+        backups_physical_enabled=True,
+        backups_passphrase=f"{SENTINELS[0]}-of-the-backups",
     )
     converged.shell("journalctl --rotate -q; date +%s >/root/since")
     hosts.docker("exec", "--detach", HOST, "bash", "-c", WATCH)
