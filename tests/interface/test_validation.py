@@ -148,6 +148,29 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             id="empty secret",
         ),
         pytest.param(
+            {"postgres_care_index_bloat_percent": 100},
+            "postgres_care_index_bloat_percent is 100, with which indexes would be rebuilt in vain or never: use 10 to "
+            "99.",
+            id="indexes that are never rebuilt",
+        ),
+        pytest.param(
+            {"postgres_care_dead_rows_percent": 0},
+            "postgres_care_dead_rows_percent is 0, which is not a share: use 1 to 100.",
+            id="no share of dead rows",
+        ),
+        pytest.param(
+            {"postgres_care_lock_timeout_seconds": 0},
+            "postgres_care_lock_timeout_seconds is 0, with which a statement would wait for a lock without end: use 1 "
+            "or more.",
+            id="care that waits for ever",
+        ),
+        pytest.param(
+            {"postgres_care_metrics_directory": "/var/lib/my metrics"},
+            'postgres_care_metrics_directory is "/var/lib/my metrics": use a path without blanks, quotation marks, '
+            "backslashes and percent signs.",
+            id="metrics in a directory with a blank",
+        ),
+        pytest.param(
             {"groundwork_redis_enabled": True, "groundwork_redis_password": "{{ vault_redis_password }}"},
             "groundwork_redis_password needs vault_redis_password, which is not defined: put it into the vault.yml of "
             "the environment, in group_vars.",

@@ -3,11 +3,12 @@
 import re
 
 import pytest
-from render import render
+from render import evaluate, render
 
 START = "etc/postgresql/_version_/main/conf.d/00-groundwork-start.conf.j2"
 LIVE = "etc/postgresql/_version_/main/conf.d/00-groundwork.conf.j2"
 ACCESS = "etc/postgresql/_version_/main/pg_hba.d/_site_.conf.j2"
+CARE = "etc/systemd/system/groundwork-database-_care_"
 CLUSTER = {"__postgres_cluster": {"version": "17"}}
 
 
@@ -48,3 +49,25 @@ def test_the_site_s_own_rule_lets_in_one_user_to_one_database():
 
 def test_further_settings_win():
     assert settings(LIVE, postgres_extra_settings={"work_mem": "64MB"})["work_mem"] == "64MB"
+
+
+@pytest.mark.parametrize("command", ["vacuum", "reindex", "report"])
+def test_the_care_has_a_timer_and_a_unit_of_its_own_for_each_command(command):
+    item = {"name": command, "value": evaluate("postgres", "__postgres_care")[command]}
+    timer, service = (render("postgres", f"{CARE}.{kind}.j2", template_item=item) for kind in ("timer", "service"))
+    assert f"ExecStart=/usr/local/lib/groundwork/database_care.py {command}\n" in service
+    assert "ReadWritePaths=/var/lib/prometheus/node-exporter\n" in service and "OnFailure" not in service
+    assert "Persistent=yes" in timer
+
+
+def test_the_care_begins_after_the_nightly_backup_and_the_window_of_updates():
+    begins = evaluate("postgres", "__postgres_care.values() | map(attribute='on_calendar')")
+    times = sorted(calendar.split()[-1] for calendar in begins)
+    backup = evaluate("backups", "backups_on_calendar").split()[-1]
+    assert times[0] > evaluate("base", "base_maintenance_end_time") > backup
+
+
+@pytest.mark.parametrize(("enabled", "state"), [(True, "started"), (False, "stopped")])
+def test_the_timers_run_only_where_they_are_wanted(enabled, state):
+    timers = evaluate("postgres", "__postgres_care_timers", postgres_care_enabled=enabled)
+    assert [(timer["state"], timer["enabled"]) for timer in timers] == [(state, enabled)] * 3
