@@ -21,6 +21,7 @@ setup: ## Make .venv, with every tool in its locked version
 lock: setup ## Renew requirements/*.txt from requirements/*.in
 	@$(LOCK) requirements/dev.in --output-file requirements/dev.txt --upgrade
 	@$(LOCK) requirements/uv.in --output-file requirements/uv.txt --constraint requirements/dev.txt
+	@$(LOCK) requirements/s3.in --output-file requirements/s3.txt --constraint requirements/dev.txt
 
 images: setup ## Build the images of the test bench; HOSTS="ubuntu-24.04" for others
 	@lab/engine.sh

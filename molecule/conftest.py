@@ -8,7 +8,7 @@ import re
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,3 +101,31 @@ def play() -> Callable[..., Run]:
 def acme_root() -> Path:
     """Return the file with the root of the certificates that the scenario's ACME server issues."""
     return Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "acme-root.pem"
+
+
+@pytest.fixture
+def sftp_server(host) -> Iterator[dict]:
+    """Run an OpenSSH server on another port, with a user who sees nothing but his directories.
+
+    It is what backups_repositories takes. /run/sshd-sftp.pid is the server's, /root/sftp/config its configuration.
+    """
+    host.check_output(
+        "set -e; mkdir -p /run/sshd /root/sftp /srv/vault/keep /srv/vault/keep-files; cd /root/sftp; rm -f *; "
+        "id keeper 2>/dev/null || useradd --home-dir / --password '*' keeper; chown keeper /srv/vault/*; "
+        "ssh-keygen -q -t ed25519 -N '' -f host; ssh-keygen -q -t rsa -b 3072 -m PEM -N '' -f user; "
+        "cp user.pub /etc/ssh/keeper_keys; chmod 644 /etc/ssh/keeper_keys; "
+        "printf '%s\\n' 'Port 2222' 'HostKey /root/sftp/host' 'PidFile /run/sshd-sftp.pid' 'UsePAM no' "
+        "'AuthorizedKeysFile /etc/ssh/keeper_keys' 'PasswordAuthentication no' 'ChrootDirectory /srv/vault' "
+        "'Subsystem sftp internal-sftp' 'ForceCommand internal-sftp' > config; "
+        "/usr/sbin/sshd -f config"
+    )
+    yield {
+        "type": "sftp",
+        "path": "/keep",
+        "host": "localhost",
+        "port": 2222,
+        "user": "keeper",
+        "private_key": host.file("/root/sftp/user").content_string,
+        "host_public_key": " ".join(host.file("/root/sftp/host.pub").content_string.split()[:2]),
+    }
+    host.run("kill $(cat /run/sshd-sftp.pid)")

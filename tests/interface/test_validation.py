@@ -31,6 +31,7 @@ ELSEWHERE = {"groundwork_database_host": "db.example.org", "postgres_client_netw
 POOL = {"groundwork_pgbouncer_enabled": True}
 REDIS = {"groundwork_redis_enabled": True, "groundwork_redis_password": "twenty characters and more"}
 PHYSICAL = {"backups_physical_enabled": True, "backups_passphrase": "twenty-characters-and-more"}
+FILES = {"backups_files_enabled": True, "backups_passphrase": "twenty-characters-and-more"}
 SFTP = {
     "type": "sftp",
     "path": "/forge",
@@ -251,6 +252,40 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             "backups_passphrase has fewer than 20 characters, or a blank or a letter that is not ASCII: make a long "
             "one at random.",
             id="passphrase with blanks",
+        ),
+        pytest.param(
+            {"backups_files_enabled": True},
+            "backups_passphrase is not set, but backups_files_enabled is true: put the passphrase into the vault.yml "
+            "of the environment, in group_vars.",
+            id="empty passphrase of the files",
+        ),
+        pytest.param(
+            {**FILES, "backups_repositories": []},
+            "backups_repositories has 0 entries, but backups_files_enabled is true: name 1 to 4 places for the "
+            "backups.",
+            id="files to nowhere",
+        ),
+        pytest.param(
+            {"backups_system_paths": ["/etc/letsencrypt", "srv/keys"]},
+            'backups_system_paths has "srv/keys": begin each path with a slash.',
+            id="a path of the files without a slash",
+        ),
+        pytest.param(
+            {"backups_system_paths": ["/srv/my keys"]},
+            "backups_system_paths has a path with a blank, a quotation mark, a backslash or a percent sign: name the "
+            "directory above it, or put a question mark in its place.",
+            id="a path of the files with a blank",
+        ),
+        pytest.param(
+            {"backups_files_cron_schedule": "daily"},
+            'backups_files_cron_schedule is "daily", which is not the time of a crontab: write five fields, like '
+            '"30 3 * * *".',
+            id="schedule of the files",
+        ),
+        pytest.param(
+            {"backups_files_read_back_days": 0},
+            "backups_files_read_back_days is 0: use 1 to 256.",
+            id="files that are never read back",
         ),
         pytest.param(
             {**PHYSICAL, "backups_repositories": []},

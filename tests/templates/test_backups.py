@@ -1,5 +1,9 @@
 """What pgBackRest is told: repositories, secrets, and how the log is kept."""
 
+import configparser
+import fnmatch
+import re
+
 from render import SYSTEMS, evaluate, render
 
 CONFIGURATION = "etc/pgbackrest/pgbackrest.conf.j2"
@@ -88,5 +92,72 @@ def test_it_ends_with_the_last_site_that_wants_it():
 
 def test_a_site_that_never_had_it_asks_nothing_about_it():
     units = [unit["name"] for unit in evaluate("backups", "__backups_started_units")]
-    assert units == ["forge-backup.timer"]
-    assert evaluate("backups", "__backups_stopped_units") == []
+    assert units == ["forge-backup.timer", "forge-backup.service"]
+    stopped = [unit["name"] for unit in evaluate("backups", "__backups_stopped_units")]
+    assert stopped == ["forge-files-backup.timer"]
+
+
+FILES = {"backups_files_enabled": True, "backups_passphrase": "twenty-characters-and-more"}
+FOLDER = "etc/groundwork/backups/_site_-files"
+
+
+def file_settings(**values) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(render("backups", f"{FOLDER}/settings.conf.j2", **FILES, **values))
+    return parser
+
+
+def test_the_files_go_beside_the_cluster_and_each_site_has_its_own_repository():
+    found = file_settings(backups_repositories=[LOCAL, SFTP, S3])
+    assert [found[f"repo{number}"]["path"] for number in (1, 2, 3)] == [
+        "/srv/backups-files/forge",
+        "/forge-files/forge",
+        "/forge-files/forge",
+    ]
+    assert found["repo3"]["bucket_lookup"] == "dns" and found["repo3"].getboolean("own_authority")
+    assert not file_settings(backups_repositories=[{**S3, "certificate_authority": None}])["repo1"].getboolean(
+        "own_authority"
+    )
+    directories = evaluate("backups", "__backups_site_directories", **FILES, backups_repositories=[LOCAL, S3])
+    assert {"path": "/srv/backups-files/forge", "mode": "0700"} in directories
+
+
+def test_the_settings_of_the_files_hold_no_secret():
+    text = render("backups", f"{FOLDER}/settings.conf.j2", **FILES, backups_repositories=[LOCAL, SFTP, S3])
+    assert FILES["backups_passphrase"] not in text and SFTP["private_key"] not in text
+    assert not re.search(r"= (id|key)$", text, re.MULTILINE)
+
+
+def test_ssh_believes_the_one_server_only_and_asks_nobody():
+    item = {"name": "repo2", "value": SFTP}
+    lines = render("backups", f"{FOLDER}/_sftp_.ssh.j2", **FILES, template_item=item).split("\n")
+    told = dict(line.split(maxsplit=1) for line in map(str.strip, lines) if line and not line.startswith("#"))
+    assert told["StrictHostKeyChecking"] == "yes" and told["GlobalKnownHostsFile"] == "none"
+    assert (told["BatchMode"], told["Port"], told["User"]) == ("yes", "2222", "keeper")
+    known = render("backups", f"{FOLDER}/_host_.known_hosts.j2", **FILES, template_item=item).splitlines()[-1]
+    assert known == "[backup.example.org]:2222 ssh-ed25519 AAAA"
+    # A comment before it is an error to OpenSSH.
+    assert render("backups", f"{FOLDER}/_key_.key.j2", **FILES, template_item=item).startswith("-----BEGIN ")
+
+
+def test_the_daily_backup_has_the_files_unless_restic_has_them():
+    def directories(**values) -> str:
+        text = render("backups", "etc/groundwork/backups/_site_.conf.j2", **values)
+        return re.search(r"^file_directories =(.*)$", text, re.MULTILINE)[1].strip()
+
+    assert directories() == "/var/lib/forge/media"
+    assert directories(**FILES) == ""
+
+
+def test_a_host_without_it_has_no_file_and_no_directory_of_it():
+    unwanted = evaluate("backups", "__backups_site_unwanted_files")
+    for path in (
+        "/etc/groundwork/backups/forge-files/passphrase.txt",
+        "/etc/systemd/system/forge-files-backup.service",
+        "/etc/cron.d/forge-files-backup",
+    ):
+        assert any(fnmatch.fnmatchcase(path, pattern) for pattern in unwanted)
+    assert len(evaluate("backups", "__backups_site_directories")) == 1
+    assert evaluate("backups", "backups_packages") == []
+    assert evaluate("backups", "backups_packages", **FILES) == ["restic"]
+    assert evaluate("backups", "backups_packages", **FILES, backups_repositories=[SFTP]) == ["restic", "openssh-client"]

@@ -340,30 +340,11 @@ def test_the_log_that_waits_for_long_is_a_failure(host, start, sql, complaint):
 
 
 @pytest.fixture
-def sftp(host, has_sftp):
-    """An OpenSSH server of its own on another port, with a user who sees nothing but his directory; what it takes."""
+def sftp(has_sftp, request):
+    """What the repository of an sftp server takes, where this pgBackRest knows sftp."""
     if not has_sftp:
         pytest.skip("this pgBackRest does not know sftp")
-    host.check_output(
-        "set -e; mkdir -p /run/sshd /root/sftp /srv/vault/keep; cd /root/sftp; rm -f *; "
-        "id keeper 2>/dev/null || useradd --home-dir / --password '*' keeper; chown keeper /srv/vault/keep; "
-        "ssh-keygen -q -t ed25519 -N '' -f host; ssh-keygen -q -t rsa -b 3072 -m PEM -N '' -f user; "
-        "cp user.pub /etc/ssh/keeper_keys; chmod 644 /etc/ssh/keeper_keys; "
-        "printf '%s\\n' 'Port 2222' 'HostKey /root/sftp/host' 'PidFile /run/sshd-sftp.pid' 'UsePAM no' "
-        "'AuthorizedKeysFile /etc/ssh/keeper_keys' 'PasswordAuthentication no' 'ChrootDirectory /srv/vault' "
-        "'Subsystem sftp internal-sftp' 'ForceCommand internal-sftp' > config; "
-        "/usr/sbin/sshd -f config"
-    )
-    yield {
-        "type": "sftp",
-        "path": "/keep",
-        "host": "localhost",
-        "port": 2222,
-        "user": "keeper",
-        "private_key": host.file("/root/sftp/user").content_string,
-        "host_public_key": " ".join(host.file("/root/sftp/host.pub").content_string.split()[:2]),
-    }
-    host.run("kill $(cat /run/sshd-sftp.pid)")
+    return request.getfixturevalue("sftp_server")
 
 
 def test_a_second_repository_beyond_the_host_gets_everything(host, sftp, play, start, labels, sql, complaint):

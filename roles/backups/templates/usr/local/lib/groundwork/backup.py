@@ -49,6 +49,10 @@ class Busy(Failure):
     status = BUSY
 
 
+class Interrupted(Failure):
+    """A signal has ended the run."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the role has written for one site."""
@@ -355,9 +359,38 @@ def command_verify(settings: Settings, name: str | None) -> str:
     return f"{found[0].name} is whole."
 
 
+def place_metrics(path: Path, meanings: dict[str, str], values: dict[str, float], keep: tuple[str, ...]) -> None:
+    """Write metrics in one step, for the textfile collector of the node exporter. Raises Failure.
+
+    meanings: what each metric is; values: by its name with labels; keep: ends of the names of those that stay as the
+    file has them, unless `values` has them.
+    """
+    found: dict[str, float] = {}
+    try:
+        if keep and path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                name, _, value = line.rpartition(" ")
+                if name.endswith(keep):
+                    found[name] = float(value)
+        found |= values
+        lines = []
+        for name in sorted(found):
+            bare = name.partition("{")[0]
+            if f"# HELP {bare} {meanings[bare]}" not in lines:
+                kind = "counter" if bare.endswith("_total") else "gauge"
+                lines += [f"# HELP {bare} {meanings[bare]}", f"# TYPE {bare} {kind}"]
+            lines.append(f"{name} {found[name]:.15g}")
+        aside = path.with_suffix(".new")
+        aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        aside.chmod(0o644)
+        aside.replace(path)
+    except OSError as error:
+        raise Failure(f"The metrics cannot be written: {error}.") from error
+
+
 def interrupted(number: int, _frame: object) -> None:
     """Leave by an exception, so that what is half-written is removed."""
-    raise Failure(f"It was ended by {signal.Signals(number).name}.")
+    raise Interrupted(f"It was ended by {signal.Signals(number).name}.")
 
 
 def main() -> int:

@@ -30,7 +30,18 @@ from pathlib import Path
 
 # The program beside this one has what both share; root must not leave compiled files there.
 sys.dont_write_bytecode = True
-from backup import AS_POSTGRES, ENVIRONMENT, MEGABYTE, SOCKETS, Busy, Failure, interrupted, run  # noqa: E402
+from backup import (  # noqa: E402
+    AS_POSTGRES,
+    ENVIRONMENT,
+    MEGABYTE,
+    SOCKETS,
+    Busy,
+    Failure,
+    Interrupted,
+    interrupted,
+    place_metrics,
+    run,
+)
 
 SETTINGS = "/etc/groundwork/physical_backup.conf"
 PGBACKREST_SETTINGS = "/etc/pgbackrest/pgbackrest.conf"
@@ -383,7 +394,7 @@ def command_run(settings: Settings, kind: str) -> str:
         try:
             told.append(back_up(settings, repository, kind, data_directory))
             known[repository.place] = copies(settings, repository)
-        except Busy:
+        except (Busy, Interrupted):
             raise
         except Failure as failure:
             failures.append(str(failure))
@@ -490,35 +501,15 @@ def metrics_of(place: str, found: list[Copy]) -> dict[str, float]:
 
 
 def write_metrics(settings: Settings, log: dict, known: dict[str, list[Copy]]) -> None:
-    """Write the metrics in one step, for the textfile collector of the node exporter.
+    """Write the metrics.
 
     known: backups by the place of their repository. What the file says of the other repositories stays.
     """
-    path = settings.metrics_directory / "groundwork_backups.prom"
-    values: dict[str, float] = {}
-    if path.exists():
-        others = [item.place for item in settings.repositories if item.place not in known]
-        for line in path.read_text(encoding="utf-8").splitlines():
-            name, _, value = line.rpartition(" ")
-            if any(name.endswith(f'repository="{place}"}}') for place in others):
-                values[name] = float(value)
+    values = {f"{METRIC}_archive_{name}": value for name, value in log.items()}
     for place, found in known.items():
         values |= metrics_of(place, found)
-    values |= {f"{METRIC}_archive_{name}": value for name, value in log.items()}
-    lines = []
-    for name in sorted(values):
-        bare = name.partition("{")[0]
-        if f"# HELP {bare} {METRICS[bare]}" not in lines:
-            kind = "counter" if bare.endswith("_total") else "gauge"
-            lines += [f"# HELP {bare} {METRICS[bare]}", f"# TYPE {bare} {kind}"]
-        lines.append(f"{name} {values[name]:.15g}")
-    aside = path.with_suffix(".new")
-    try:
-        aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        aside.chmod(0o644)
-        aside.replace(path)
-    except OSError as error:
-        raise Failure(f"The metrics cannot be written: {error}.") from error
+    others = tuple(f'repository="{item.place}"}}' for item in settings.repositories if item.place not in known)
+    place_metrics(settings.metrics_directory / "groundwork_backups.prom", METRICS, values, keep=others)
 
 
 def command_status(settings: Settings) -> str:
