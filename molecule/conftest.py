@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import shlex
 import socket
 import ssl
 import subprocess
@@ -129,3 +130,15 @@ def sftp_server(host) -> Iterator[dict]:
         "host_public_key": " ".join(host.file("/root/sftp/host.pub").content_string.split()[:2]),
     }
     host.run("kill $(cat /run/sshd-sftp.pid)")
+
+
+@pytest.fixture
+def sql(host) -> Callable[..., str]:
+    """Function that runs statements as the superuser and returns what they print."""
+
+    def run(*statements, port=5432):
+        words = " ".join(f"-c {shlex.quote(statement)}" for statement in statements)
+        as_postgres = "setpriv --reuid=postgres --regid=postgres --init-groups"
+        return host.check_output(f"{as_postgres} psql -XAtq -p {port} -d forge {words}")
+
+    return run

@@ -27,17 +27,6 @@ def passphrase() -> str:
 
 
 @pytest.fixture
-def sql(host):
-    """Function that runs statements as the superuser and returns what they print."""
-
-    def run(*statements, port=5432):
-        words = " ".join(f"-c {shlex.quote(statement)}" for statement in statements)
-        return host.check_output(f"{AS_POSTGRES} psql -XAtq -p {port} -d forge {words}")
-
-    return run
-
-
-@pytest.fixture
 def pgbackrest(host):
     """Function that runs pgBackRest as postgres and returns the finished command."""
     return lambda words: host.run(f"cd / && {AS_POSTGRES} pgbackrest --stanza=main {words}")
@@ -259,6 +248,25 @@ def test_a_killed_backup_does_not_count_and_the_next_one_succeeds(host, begin, s
     assert labels() == before
     assert start(FULL).rc == 0
     assert labels()[: len(before)] == before and len(labels()) == len(before) + 1
+
+
+def test_a_clock_that_was_set_back_is_told_and_nothing_is_lost(host, labels):
+    before = labels()
+    host.check_output("apt-get install -y -qq --no-install-recommends faketime")
+    # The clock of a container is that of its machine, so only the server gets the wrong time; backups are named by it.
+    settings = host.check_output("echo /etc/postgresql/*/main/environment")
+    library = host.check_output("dpkg -L libfaketime | grep libfaketime.so.1")
+    host.check_output(f"cp -p {settings} /root/environment")
+    host.check_output(f"printf '%s\\n' \"LD_PRELOAD = '{library}'\" \"FAKETIME = '-3d'\" >> {settings}")
+    restart = "systemctl restart 'postgresql@*-main'"
+    host.check_output(restart)
+    try:
+        done = host.run(f"{PROGRAM} run differential")
+    finally:
+        host.check_output(f"cat /root/environment > {settings}; {restart}")
+    assert done.rc == 1 and "the host's clock has been set back to before the last backup" in done.stderr
+    assert f"The last good one is {before[-1]}." in done.stderr and labels() == before
+    assert host.run(f"{PROGRAM} run differential").rc == 0
 
 
 def test_a_damaged_repository_is_told_and_nothing_is_removed_from_it(host, start, labels, complaint):

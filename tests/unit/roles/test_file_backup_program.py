@@ -241,11 +241,12 @@ def test_a_repository_that_is_gone_is_not_begun_anew(program, settings, tool):
 
 def test_a_signal_ends_the_run_and_not_only_the_repository_at_hand(program, settings, tool, tmp_path, monkeypatch):
     monkeypatch.setattr(program.Settings, "cache", tmp_path / "cache")
+    interrupted = sys.modules[program.Failure.__module__].interrupted
     reached = []
 
     def verify(_settings, repository):
         reached.append(repository.name)
-        program.interrupted(15, None)
+        interrupted(15, None)
 
     monkeypatch.setattr(program, "verify", verify)
     with pytest.raises(program.Failure, match=r"^It was ended by SIGTERM\. The last good one is aaaa"):

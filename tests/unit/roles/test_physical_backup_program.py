@@ -88,7 +88,7 @@ def tool(program, monkeypatch):
                 return program.Done(0, "[backrest]\n", "")
             if verb == "repo-ls":
                 return program.Done(
-                    0, "".join(f"15-1/0000000100000000/{name}-{'a' * 40}.zst\n" for name in self.present), ""
+                    0, "".join(f"main/15-1/0000000100000000/{name}-{'a' * 40}.zst\n" for name in self.present), ""
                 )
             return program.Done(0, "", "")
 
@@ -98,7 +98,7 @@ def tool(program, monkeypatch):
 
     tool = Tool()
     monkeypatch.setattr(program, "pgbackrest", tool)
-    monkeypatch.setattr(program, "ask", lambda _settings, sql: "16777216")
+    monkeypatch.setattr(program.Server, "ask", lambda _server, sql: "16777216")
     monkeypatch.setattr(program, "can_verify", lambda: True)
     return tool
 
@@ -203,13 +203,32 @@ def server(program, tool, monkeypatch):
         "SHOW archive_command": "pgbackrest --stanza=main ",
     }
 
-    def ask(_settings, sql):
+    def ask(_server, sql):
         tool.commands.append(sql)
         return answers.get(sql, "t")
 
-    monkeypatch.setattr(program, "ask", ask)
+    monkeypatch.setattr(program.Server, "ask", ask)
     monkeypatch.setattr(program, "run", lambda command, what: tool.commands.append(" ".join(command)))
     return answers
+
+
+def test_the_rows_are_noted_with_the_backups_and_forgotten_with_them(program, settings, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "COUNTS", tmp_path)
+    counts = iter(({"forge.public.parts": 7, "forge.public.gone": 1}, {"forge.public.parts": 5}))
+    monkeypatch.setattr(program.Server, "count_rows", lambda _server: next(counts))
+    monkeypatch.setattr(program, "send_log", lambda _server: True)
+    places = [item.place for item in settings.repositories]
+    for name, noted in (("old", {places[0]: "expired"}), ("away", {places[1]: "somewhere"})):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"backups": noted}))
+    copy = program.Copy("20270101-010000F", "full", 1, 0, 0, 0, "", "", 0, "0/0")
+    program.note_counts(settings, {places[0]: [copy]})
+
+    assert not (tmp_path / "old.json").exists() and (tmp_path / "away.json").exists()
+    [path] = tmp_path.glob("groundwork-rows-*.json")
+    noted = json.loads(path.read_text())
+    # Others write meanwhile: a table has as many rows as before, as after, or something between.
+    assert noted["rows"] == {"forge.public.parts": [5, 7]}
+    assert noted["backups"] == {places[0]: "20270101-010000F"} and noted["restore_point"] == path.stem
 
 
 def test_the_repositories_are_made_before_the_server_hands_its_log_over(program, settings, tool, server):
@@ -239,8 +258,8 @@ def test_an_upgrade_is_told_with_the_command_that_follows_it(program, settings, 
 def test_the_log_of_another_cluster_is_not_missed(program, settings, tool):
     tool.present = ()
     repository = settings.repositories[0]
-    before = program.Copy("a", "full", 1, 0, 0, 0, "0" * 24, "0" * 24)
-    after = program.Copy("b", "full", 2, 0, 0, 0, "0" * 23 + "5", "0" * 23 + "5")
+    before = program.Copy("a", "full", 1, 0, 0, 0, "0" * 24, "0" * 24, 0, "0/0")
+    after = program.Copy("b", "full", 2, 0, 0, 0, "0" * 23 + "5", "0" * 23 + "5", 0, "0/0")
     assert program.missing_log(settings, repository, before, after) == ""
 
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 import argparse
 import configparser
 import contextlib
+import ctypes
+import errno
 import fcntl
 import hashlib
 import json
@@ -35,6 +37,8 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 LOCK_WAIT_SECONDS = 600
 MEGABYTE = 1024 * 1024
 BUSY = 75
+EXCHANGE, AT_FDCWD = 2, -100
+"""Of renameat2(2)."""
 
 
 class Failure(Exception):
@@ -135,10 +139,11 @@ def expired(backups: list[Backup], now: float, retention_days: int, minimum_coun
     return [backup for backup in backups[max(1, minimum_count) :] if backup.created < limit]
 
 
-def run(command: list[str], what: str, good: tuple[int, ...] = (0,), **streams: object) -> str:
+def run(command: list[str], what: str, good: tuple[int, ...] = (0,), last: bool = False, **streams: object) -> str:
     """Run a command and return its output. Raises Failure with `what` failed and the first thing it said.
 
-    good: exit statuses that are no failure; streams: stdin and stdout as of subprocess.run.
+    good: exit statuses that are no failure; last: whether the last thing it said tells more, as after a traceback;
+    streams: stdin and stdout as of subprocess.run.
     """
     options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **streams}
     try:
@@ -147,7 +152,7 @@ def run(command: list[str], what: str, good: tuple[int, ...] = (0,), **streams: 
         raise Failure(f"{what} failed: {error}.") from error
     if done.returncode not in good:
         said = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-        reason = said[0].strip() if said else f"exit status {done.returncode}"
+        reason = said[-1 if last else 0].strip() if said else f"exit status {done.returncode}"
         raise Failure(f"{what} failed: {reason.rstrip('.')}.")
     return (done.stdout or b"").decode("utf-8", "replace")
 
@@ -359,7 +364,7 @@ def command_verify(settings: Settings, name: str | None) -> str:
     return f"{found[0].name} is whole."
 
 
-def place_metrics(path: Path, meanings: dict[str, str], values: dict[str, float], keep: tuple[str, ...]) -> None:
+def place_metrics(path: Path, meanings: dict[str, str], values: dict[str, float], keep: tuple[str, ...] = ()) -> None:
     """Write metrics in one step, for the textfile collector of the node exporter. Raises Failure.
 
     meanings: what each metric is; values: by its name with labels; keep: ends of the names of those that stay as the
@@ -393,6 +398,36 @@ def interrupted(number: int, _frame: object) -> None:
     raise Interrupted(f"It was ended by {signal.Signals(number).name}.")
 
 
+def exchange(one: str | Path, other: str | Path) -> None:
+    """Have two paths change places in one step, so that there is never nothing; in two where that cannot be.
+
+    Raises OSError.
+    """
+    words = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), EXCHANGE)
+    if ctypes.CDLL(None, use_errno=True).renameat2(*words) == 0:
+        return
+    number = ctypes.get_errno()
+    if number not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(number, os.strerror(number), other)
+    aside = f"{one}.aside"
+    os.rename(other, aside)
+    os.rename(one, other)
+    os.rename(aside, one)
+
+
+def complain(failure: Failure) -> int:
+    """Say why a program has failed, and return its exit status."""
+    # The prefix makes it an error in the journal.
+    print(("<3>" if "JOURNAL_STREAM" in os.environ else "") + str(failure), file=sys.stderr)
+    return failure.status
+
+
+def end_by_exception() -> None:
+    """Have a signal end the program by an exception, so that what is half-written is removed."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, interrupted)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Back up a site.")
     parser.add_argument("command", choices=("run", "list", "verify"))
@@ -400,8 +435,7 @@ def main() -> int:
     parser.add_argument("name", nargs="?", help="backup to verify; the newest by default")
     arguments = parser.parse_args()
     os.umask(0o077)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, interrupted)
+    end_by_exception()
     try:
         settings = Settings.load(arguments.settings)
         if arguments.command == "run":
@@ -411,9 +445,7 @@ def main() -> int:
         else:
             print(command_verify(settings, arguments.name))
     except Failure as failure:
-        # The prefix makes it an error in the journal.
-        print(("<3>" if "JOURNAL_STREAM" in os.environ else "") + str(failure), file=sys.stderr)
-        return failure.status
+        return complain(failure)
     return 0
 
 

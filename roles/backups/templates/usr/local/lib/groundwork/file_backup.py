@@ -17,15 +17,12 @@ from __future__ import annotations
 import argparse
 import configparser
 import contextlib
-import ctypes
-import errno
 import fcntl
 import glob
 import json
 import os
 import re
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -43,8 +40,10 @@ from backup import (  # noqa: E402
     Busy,
     Failure,
     Interrupted,
+    complain,
+    end_by_exception,
+    exchange,
     expired,
-    interrupted,
     place_metrics,
 )
 
@@ -56,7 +55,6 @@ INCOMPLETE, MISSING, CLOSED = 3, 10, 12
 """Exit statuses of restic; those before 0.17 have the last two in words only."""
 OWNERS = ("/etc/passwd", "/etc/group")
 """Files of each snapshot that say whose the numbers of its owners are."""
-EXCHANGE, AT_FDCWD = 2, -100
 METRIC = "groundwork_files"
 METRICS = {
     f"{METRIC}_last_success_timestamp_seconds": "When the last good backup of the files began.",
@@ -760,20 +758,6 @@ def stage(settings: Settings, repository: Repository, snapshot: Snapshot, room: 
     return staging
 
 
-def exchange(one: str, other: str) -> None:
-    """Have two paths change places in one step, so that there is never nothing; in two where that cannot be."""
-    words = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), EXCHANGE)
-    if ctypes.CDLL(None, use_errno=True).renameat2(*words) == 0:
-        return
-    number = ctypes.get_errno()
-    if number not in (errno.EINVAL, errno.ENOSYS):
-        raise OSError(number, os.strerror(number), other)
-    aside = f"{one}.aside"
-    os.rename(other, aside)
-    os.rename(one, other)
-    os.rename(aside, one)
-
-
 def put(staged: str, live: str, before: str) -> None:
     """Put one path in place by renames; what was there is at `before` afterwards."""
     if os.path.lexists(live):
@@ -868,8 +852,7 @@ def main() -> int:
     restore.add_argument("--dry-run", action="store_true", help="only say what would come back")
     arguments = parser.parse_args()
     os.umask(0o077)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, interrupted)
+    end_by_exception()
     try:
         settings = Settings.load(arguments.settings)
         if arguments.command == "run":
@@ -885,9 +868,7 @@ def main() -> int:
                 raise Failure(f"There are {len(settings.repositories)} repositories: {arguments.repository} is none.")
             print(command_restore(settings, arguments))
     except Failure as failure:
-        # The prefix makes it an error in the journal.
-        print(("<3>" if "JOURNAL_STREAM" in os.environ else "") + str(failure), file=sys.stderr)
-        return failure.status
+        return complain(failure)
     return 0
 
 

@@ -3,7 +3,7 @@
 """Back up the host's PostgreSQL cluster by pgBackRest, and watch over the archive of its log.
 
     physical_backup.py run full|differential   back up to each repository; after a full one the repository is read back,
-                                               and what has expired is removed
+                                               and what has expired is removed; then the rows are counted for a drill
     physical_backup.py prepare                 make the repositories, see that the log arrives, start the first backup
     physical_backup.py status                  write the metrics; fails where the log waits for long
     physical_backup.py validate                say whether the repositories can be used with what is configured
@@ -17,10 +17,9 @@ from __future__ import annotations
 import argparse
 import configparser
 import json
-import os
+import math
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -34,14 +33,15 @@ from backup import (  # noqa: E402
     AS_POSTGRES,
     ENVIRONMENT,
     MEGABYTE,
-    SOCKETS,
     Busy,
     Failure,
     Interrupted,
-    interrupted,
+    complain,
+    end_by_exception,
     place_metrics,
     run,
 )
+from postgres_server import Server  # noqa: E402
 
 SETTINGS = "/etc/groundwork/physical_backup.conf"
 PGBACKREST_SETTINGS = "/etc/pgbackrest/pgbackrest.conf"
@@ -51,11 +51,14 @@ KINDS = {short: kind for kind, short in TYPES.items()}
 VERIFIES_FROM = (2, 39)
 """The first version of pgBackRest that can read a repository back."""
 SERVER_WAIT_SECONDS = 60
+ARCHIVE_WAIT_SECONDS = 60
 NO_SPACE_MEGABYTES = 32
-OUT_OF_REACH, UPGRADE = "unable to connect", "stanza-upgrade"
+OUT_OF_REACH, UPGRADE, TOO_OLD = "unable to connect", "stanza-upgrade", "is not later than latest backup label"
 """Words of pgBackRest that tell what has happened."""
 LOCKED, CRYPTO_ERROR, MISSING = 50, 95, (38, 55)
 """Exit statuses of pgBackRest."""
+COUNTS = Path("/var/lib/groundwork/row_counts")
+"""A file for each run: which backups it made, and how many rows the tables had at a restore point after them."""
 METRIC = "groundwork_backup"
 METRICS = {
     f"{METRIC}_last_success_timestamp_seconds": "When the last good backup ended.",
@@ -90,6 +93,11 @@ class Settings:
     metrics_directory: Path
     repositories: tuple[Repository, ...]
 
+    @property
+    def server(self) -> Server:
+        """The live server."""
+        return Server(self.port)
+
     @classmethod
     def load(cls, path: str = SETTINGS, pgbackrest_path: str = PGBACKREST_SETTINGS) -> Settings:
         """Read the settings. Raises Failure where a file is missing or not complete."""
@@ -123,6 +131,8 @@ class Copy:
     stored_bytes: int
     first_wal: str
     last_wal: str
+    cluster_bytes: int
+    stop_position: str
 
 
 def read_ini(path: str) -> configparser.ConfigParser:
@@ -144,11 +154,12 @@ def read_repositories(section: configparser.SectionProxy) -> Iterable[Repository
             yield Repository(int(match.group(1)), kind, path, place)
 
 
-def ask(settings: Settings, sql: str) -> str:
-    """Answer of one statement."""
-    options = ["--no-psqlrc", "--tuples-only", "--no-align", "--no-password", f"--host={SOCKETS}"]
-    target = [f"--port={settings.port}", "--dbname=postgres"]
-    return run([*AS_POSTGRES, "psql", *options, *target, f"--command={sql}"], "Asking the server").strip()
+def repository_of(settings: Settings, number: int) -> Repository:
+    """A repository by its number. Raises Failure where there is none."""
+    found = [item for item in settings.repositories if item.number == number]
+    if not found:
+        raise Failure(f"There is no repository {number}: backups_repositories has {len(settings.repositories)}.")
+    return found[0]
 
 
 @dataclass(frozen=True)
@@ -217,6 +228,8 @@ def why(settings: Settings, repository: Repository, said: str) -> str:
     """Why a command of pgBackRest has failed, as far as that can be told better than by what it said."""
     if OUT_OF_REACH in said:
         return said
+    if TOO_OLD in said:
+        return f"the host's clock has been set back to before the last backup ({said})"
     if repository.type == "posix" and free_megabytes(repository) < NO_SPACE_MEGABYTES:
         return f"there is no space left in {repository.place}"
     trouble = look_at(settings, repository)[1]
@@ -261,6 +274,8 @@ def read_copy(item: dict) -> Copy:
         item["info"]["repository"].get("delta", 0),
         item["archive"]["start"],
         item["archive"]["stop"],
+        item["info"].get("size", 0),
+        item.get("lsn", {}).get("stop", "0/0"),
     )
 
 
@@ -285,22 +300,66 @@ def gaps(wanted: Iterable[str], present: set[str]) -> list[tuple[str, str]]:
     return found
 
 
-def archived(settings: Settings, repository: Repository) -> set[str]:
-    """Names of all parts of the log that a repository has."""
+def archived(settings: Settings, repository: Repository, cluster: int) -> set[str]:
+    """Names of all parts of a cluster's log that a repository has."""
     place = f"archive/{settings.stanza}"
     done = pgbackrest(settings, f"repo-ls {place}", "--recurse", f"--repo={repository.number}")
     if done.status != 0:
         raise Failure(f"The log in {repository.place} cannot be listed: {why(settings, repository, done.reason)}.")
-    return set(re.findall(r"/([0-9A-F]{24})-[0-9a-f]{40}", done.output))
+    return set(re.findall(rf"-{cluster}/[0-9A-F]{{16}}/([0-9A-F]{{24}})-[0-9a-f]{{40}}", done.output))
+
+
+def lineage(settings: Settings, repository: Repository, cluster: int) -> dict[int, float]:
+    """The timelines that lead to a cluster's newest one, and the position at which each was left; that is endless.
+
+    Each restore begins another timeline, so that what came after the moment it went back to is no longer part of it.
+    Raises Failure.
+    """
+    place = f"archive/{settings.stanza}"
+    done = pgbackrest(settings, f"repo-ls {place}", "--recurse", f"--repo={repository.number}")
+    found = {name: path for path, name in re.findall(rf"(\S+-{cluster}/([0-9A-F]{{8}})\.history)", done.output)}
+    if done.status != 0 or not found:
+        return {1: math.inf}
+    newest = max(found)
+    done = pgbackrest(settings, f"repo-get {place}/{found[newest]}", f"--repo={repository.number}")
+    if done.status != 0:
+        raise Failure(f"The log in {repository.place} cannot be read: {why(settings, repository, done.reason)}.")
+    lines = (line.split() for line in done.output.splitlines() if line.strip())
+    return {int(words[0]): position(words[1]) for words in lines} | {int(newest, 16): math.inf}
+
+
+def position(text: str) -> int:
+    """A position in the log as a number."""
+    high, _, low = text.partition("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+def bounds(segment: str, segment_bytes: int) -> tuple[int, int]:
+    """Positions at which a part of the log begins and ends."""
+    each = 0x100000000 // segment_bytes
+    number = int(segment[8:16], 16) * each + int(segment[16:24], 16)
+    return number * segment_bytes, (number + 1) * segment_bytes
+
+
+def newest_segment(settings: Settings, repository: Repository, cluster: int) -> str:
+    """Name of the newest part of a cluster's log that a repository has; empty where it has none. Raises Failure."""
+    timeline = max(lineage(settings, repository, cluster))
+    names = archived(settings, repository, cluster)
+    return max((name for name in names if int(name[:8], 16) == timeline), default="")
+
+
+def is_part(copy: Copy, line: dict[int, float]) -> bool:
+    """Whether the newest timeline goes through the end of a backup."""
+    return position(copy.stop_position) <= line.get(int(copy.last_wal[:8], 16), -1)
 
 
 def missing_log(settings: Settings, repository: Repository, before: Copy | None, after: Copy) -> str:
     """What of the log between two backups is missing, as after a queue that had run over; empty where it is whole."""
     if before is None or before.cluster != after.cluster:
         return ""
-    segment_bytes = int(ask(settings, "SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'"))
+    segment_bytes = int(settings.server.ask("SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'"))
     wanted = segments_between(before.last_wal, after.first_wal, segment_bytes)
-    missing = gaps(wanted, archived(settings, repository))
+    missing = gaps(wanted, archived(settings, repository, after.cluster))
     return f"from {missing[0][0]} to {missing[-1][1]}" if missing else ""
 
 
@@ -318,7 +377,7 @@ def check_space(settings: Settings, repository: Repository, found: list[Copy], k
     elif found and kind != "full":
         expected = 0
     else:
-        expected = int(ask(settings, "SELECT sum(pg_database_size(oid)) FROM pg_database")) // 2
+        expected = int(settings.server.ask("SELECT sum(pg_database_size(oid)) FROM pg_database")) // 2
     needed = expected // MEGABYTE + 1 + settings.reserve_megabytes
     free = free_megabytes(repository)
     if free < needed:
@@ -388,7 +447,7 @@ def back_up(settings: Settings, repository: Repository, kind: str, data_director
 
 def command_run(settings: Settings, kind: str) -> str:
     """Back up to each repository; one that fails does not keep the others from theirs."""
-    data_directory = ask(settings, "SHOW data_directory")
+    data_directory = settings.server.ask("SHOW data_directory")
     told, failures, known = [], [], {}
     for repository in settings.repositories:
         try:
@@ -399,9 +458,50 @@ def command_run(settings: Settings, kind: str) -> str:
         except Failure as failure:
             failures.append(str(failure))
     write_metrics(settings, log_state(settings), known)
+    if known:
+        try:
+            note_counts(settings, known)
+        except Failure as failure:
+            failures.append(f"The rows were not counted: {failure}")
     if failures:
         raise Failure(" ".join([*failures, *told]))
     return "\n".join(told)
+
+
+def note_counts(settings: Settings, known: dict[str, list[Copy]]) -> None:
+    """Note how many rows the tables have, for a drill to compare. Raises Failure.
+
+    Others write meanwhile, so they are counted before and after a restore point, at which a drill stops to count.
+    """
+    point = time.strftime("groundwork-rows-%Y%m%dT%H%M%SZ", time.gmtime())
+    before = settings.server.count_rows()
+    settings.server.ask(f"SELECT pg_create_restore_point('{point}')")
+    after = settings.server.count_rows()
+    send_log(settings.server)
+    bounds = {name: sorted((rows, after[name])) for name, rows in before.items() if name in after}
+    note = {
+        "restore_point": point,
+        "backups": {place: found[-1].label for place, found in known.items()},
+        "rows": bounds,
+    }
+    write_text(COUNTS / f"{point}.json", json.dumps(note, indent=2) + "\n", 0o600)
+    labels = {copy.label for found in known.values() for copy in found}
+    for path in COUNTS.glob("*.json"):
+        # Those of a repository that is away now are of use when it is back.
+        noted = json.loads(path.read_text(encoding="utf-8"))["backups"]
+        if not any(label in labels or place not in known for place, label in noted.items()):
+            path.unlink()
+
+
+def write_text(path: Path, text: str, mode: int) -> None:
+    """Write a file in one step. Raises Failure."""
+    aside = path.with_suffix(".new")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.chmod(mode)
+        aside.replace(path)
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def wait_for_server(settings: Settings) -> str:
@@ -409,19 +509,32 @@ def wait_for_server(settings: Settings) -> str:
     end = time.monotonic() + SERVER_WAIT_SECONDS
     while True:
         try:
-            return ask(settings, "SHOW data_directory")
+            return settings.server.ask("SHOW data_directory")
         except Failure:
             if time.monotonic() > end:
                 raise
             time.sleep(1)
 
 
+def send_log(server: Server) -> bool:
+    """Have the server send away all that has been committed, and return whether it has arrived. Raises Failure."""
+    segment = server.ask("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    server.ask("SELECT pg_switch_wal()")
+    arrived = f"SELECT count(*) FROM pg_stat_archiver WHERE last_archived_wal >= '{segment}'"
+    end = time.monotonic() + ARCHIVE_WAIT_SECONDS
+    while server.ask(arrived) != "1":
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True
+
+
 def check_server(settings: Settings) -> None:
     """Have the server hand its log over. Raises Failure where it does not. A reload takes a moment to reach it."""
-    ask(settings, "SELECT pg_reload_conf()")
+    settings.server.ask("SELECT pg_reload_conf()")
     wanted = f"pgbackrest --stanza={settings.stanza} "
     end = time.monotonic() + 10
-    while not (found := ask(settings, "SHOW archive_command")).startswith(wanted):
+    while not (found := settings.server.ask("SHOW archive_command")).startswith(wanted):
         if time.monotonic() > end:
             raise Failure(
                 f'archive_command is "{found}" in the server and another one in /etc/groundwork/postgres/archive.conf: '
@@ -433,7 +546,7 @@ def check_server(settings: Settings) -> None:
 def command_prepare(settings: Settings) -> str:
     """Make the repositories, prove that the log reaches each, and start the first backup where there is none."""
     data_directory = wait_for_server(settings)
-    if ask(settings, "SHOW archive_mode") == "off":
+    if settings.server.ask("SHOW archive_mode") == "off":
         raise Failure("archive_mode is off: apply the role postgres, which turns it on.")
     hint = (
         " If PostgreSQL has been upgraded, say so: runuser -u postgres -- pgbackrest "
@@ -477,8 +590,7 @@ def command_validate(settings: Settings) -> str:
 def log_state(settings: Settings) -> dict:
     """What the server says of its archive: how long a part of its log waits, how many do, failures, the last one."""
     return json.loads(
-        ask(
-            settings,
+        settings.server.ask(
             "SELECT json_build_object("
             "'waiting_segments', count(*), "
             "'lag_seconds', coalesce(extract(epoch FROM now() - min(modification)), 0), "
@@ -540,8 +652,7 @@ def main() -> int:
     for name in ("prepare", "status", "validate"):
         commands.add_parser(name)
     arguments = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, interrupted)
+    end_by_exception()
     try:
         settings = Settings.load()
         if arguments.command == "run":
@@ -553,9 +664,7 @@ def main() -> int:
         else:
             print(command_validate(settings))
     except Failure as failure:
-        # The prefix makes it an error in the journal.
-        print(("<3>" if "JOURNAL_STREAM" in os.environ else "") + str(failure), file=sys.stderr)
-        return failure.status
+        return complain(failure)
     return 0
 
 

@@ -1,0 +1,311 @@
+"""The promises about putting the cluster back and about drills, with the whole site on a real host."""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+PLAYBOOKS = Path(__file__).parents[3] / "playbooks"
+LIBRARY = "/usr/local/lib/groundwork"
+RESTORE, DRILL = f"{LIBRARY}/restore.py", f"{LIBRARY}/drill.py"
+REPOSITORY = "/var/lib/pgbackrest"
+METRICS = "/var/lib/prometheus/node-exporter/groundwork_drill.prom"
+COUNTS = "/var/lib/groundwork/row_counts"
+
+
+@pytest.fixture
+def restore(host):
+    """Function that runs the program and returns the finished command."""
+    return lambda words: host.run(f"cd / && {RESTORE} {words}")
+
+
+@pytest.fixture
+def data(host) -> str:
+    """The directory of the clusters."""
+    return "/var/lib/postgresql/" + host.check_output("ls /etc/postgresql").strip()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def first_backup(host):
+    """Wait for the backup that the first run has begun, and make one that drills can compare with."""
+    host.check_output('timeout 60 sh -c "while systemctl is-active -q groundwork-backup-full; do sleep 0.2; done"')
+    host.check_output("systemctl start groundwork-backup-differential")
+
+
+@pytest.fixture
+def refused():
+    """Function that runs a playbook that has to fail, and returns what it said."""
+
+    def run(name, *arguments):
+        inventory = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
+        command = ["ansible-playbook", "-i", inventory, *arguments, PLAYBOOKS / name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode != 0, done.stdout
+        return " ".join((done.stdout + done.stderr).split())
+
+    return run
+
+
+@contextlib.contextmanager
+def edited(host, path, expression):
+    """Have a file changed by sed for a while."""
+    host.check_output(f"cp -p {path} /root/kept && sed -i -E {shlex.quote(expression)} {path}")
+    try:
+        yield
+    finally:
+        host.check_output(f"cat /root/kept > {path}")
+
+
+def state(host, data):
+    """What must be the same where nothing was changed: the clusters, and since when the server runs."""
+    since = host.check_output("systemctl show -P ExecMainStartTimestamp 'postgresql@*-main'")
+    return host.check_output(f"ls {data}; pg_lsclusters; ls /run/postgresql"), since
+
+
+def test_a_drill_restores_the_newest_backup_and_leaves_nothing(host, play, data):
+    before = state(host, data)
+    run = play(playbook=PLAYBOOKS / "drill.yml")
+    said = " ".join(run.output.split())
+    assert re.search(
+        r"restores: \d+ tables have the rows they had, every table and index is whole, the code of forge", said
+    )
+    assert state(host, data) == before
+    now = int(host.check_output("date +%s"))
+    values = dict(line.split() for line in host.file(METRICS).content_string.splitlines() if line[0] != "#")
+    assert now - 60 < float(values["groundwork_drill_last_success_timestamp_seconds"]) <= now
+    assert 0 < float(values["groundwork_drill_duration_seconds"]) < 300
+    assert float(values["groundwork_drill_data_age_seconds"]) < 60
+
+
+def test_a_drill_needs_no_live_cluster(host, sql):
+    # What the site's code looks at is the copy: there is nothing else.
+    host.check_output("systemctl stop 'postgresql@*-main'")
+    try:
+        done = host.run(f"cd / && {DRILL}")
+        assert done.rc == 0, done.stderr
+        assert "the code of forge finds nothing wrong with it" in done.stdout
+    finally:
+        host.check_output("systemctl start postgresql")
+
+
+def test_a_drill_says_how_old_the_oldest_change_is_that_would_be_lost(host, sql):
+    sql("SELECT pg_switch_wal()", "CREATE TABLE IF NOT EXISTS lately (n int)", "INSERT INTO lately VALUES (1)")
+    time.sleep(5)
+    done = host.run(f"cd / && {DRILL}")
+    assert done.rc == 0, done.stderr
+    lost = int(re.search(r"would have lost (\d+) s of changes", done.stdout)[1])
+    assert 5 <= lost < 60
+
+
+def test_a_drill_fails_by_name_and_is_no_success(host, sql, refused):
+    success = host.file(METRICS).content_string
+    # Rows that are gone.
+    newest = host.check_output(f"ls -t {COUNTS}/*.json | head -1")
+    name, _rows = next(iter(json.loads(host.file(newest).content_string)["rows"].items()))
+    host.check_output(f"cp -p {newest} /root/counts")
+    noted = json.loads(host.file(newest).content_string)
+    noted["rows"][name] = [123456, 123456]
+    host.check_output(f"printf %s {shlex.quote(json.dumps(noted))} > {newest}")
+    assert f"The drill failed. The table {name} has" in refused("drill.yml")
+    host.check_output(f"cat /root/counts > {newest}")
+    # The project's own code finds something.
+    sql("CREATE TABLE kept AS SELECT * FROM django_migrations WHERE name = '0001_initial' AND app = 'forge'")
+    sql("DELETE FROM django_migrations WHERE name = '0001_initial' AND app = 'forge'", "SELECT pg_switch_wal()")
+    time.sleep(2)
+    assert "manage.py migrate --check of forge with the copy failed" in refused("drill.yml")
+    sql("INSERT INTO django_migrations SELECT * FROM kept", "DROP TABLE kept")
+    assert host.file(METRICS).content_string == success
+
+
+def test_a_damaged_backup_and_a_gap_in_the_log_are_told_by_a_drill(host, sql, refused):
+    label = host.check_output(f"ls {REPOSITORY}/backup/main | grep 'F$' | tail -1")
+    path = host.check_output(f"find {REPOSITORY}/backup/main/{label}/pg_data/base -type f -size +8k | head -1")
+    host.check_output(f"cp -p {path} /root/whole")
+    host.check_output(f"printf '\\377\\000\\377' | dd of={path} bs=1 seek=3000 conv=notrunc status=none")
+    said = refused("drill.yml")
+    host.check_output(f"cat /root/whole > {path}")
+    assert f"of {REPOSITORY} cannot be restored" in said, said
+
+    host.check_output("systemctl start groundwork-backup-differential")
+    sql("CREATE TABLE gap AS SELECT 1 AS n", "SELECT pg_switch_wal()")
+    sql("CREATE TABLE more_gap AS SELECT 1 AS n", "SELECT pg_switch_wal()")
+    time.sleep(3)
+    segments = host.check_output(
+        f"find {REPOSITORY}/archive/main -regextype posix-extended -regex '.*/[0-9A-F]{{24}}-.*' | sort"
+    )
+    gone = segments.split()[-2]
+    host.check_output(f"mv {gone} /root/segment")
+    try:
+        said = refused("drill.yml")
+    finally:
+        host.check_output(f"mv /root/segment {gone}")
+    assert f"The log in {REPOSITORY} has a gap: it goes on to" in said, said
+    host.check_output(f"cd / && {DRILL}")
+
+
+def test_a_dry_run_says_what_would_be_done_and_changes_nothing(host, play, data):
+    before = state(host, data)
+    said = " ".join(
+        play("-e", "restore_to=latest", "-e", "restore_dry_run=true", playbook=PLAYBOOKS / "restore.yml").output.split()
+    )
+    assert re.search(
+        rf"The backup \S+ of {REPOSITORY}, which ended at .* is restored to {data}/groundwork_restored", said
+    )
+    assert state(host, data) == before
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("", "restore_to is not set: name what to bring back"),
+        ("next week", '"next week" is not a moment to go back to: write "latest"'),
+        ("2031-01-01 00:00:00+00:00", "is in the future"),
+        ("2001-01-01 00:00:00+00:00", "is before the first backup"),
+        ("deploy-unknown", "The log cannot be replayed to the restore point deploy-unknown"),
+    ],
+)
+def test_what_cannot_be_brought_back_is_one_sentence_and_changes_nothing(host, data, refused, target, sentence):
+    before = state(host, data)
+    said = refused("restore.yml", "-e", json.dumps({"restore_to": target}))
+    assert sentence in said, said
+    assert state(host, data) == before
+
+
+def test_a_restore_to_the_point_before_a_destructive_migration_brings_the_rows_back(host, play, sql, get, data):
+    # Written after the last backup, so it is in the log only.
+    sql("CREATE TABLE parts AS SELECT n, md5(n::text) AS name FROM generate_series(1, 5000) n")
+    before = sql("SELECT md5(string_agg(name, '' ORDER BY n)) FROM parts")
+    sql("SELECT pg_create_restore_point('deploy-0123456789-abcdef')", "DROP TABLE parts")
+    run = play("-e", "restore_to=deploy-0123456789-abcdef", playbook=PLAYBOOKS / "restore.yml")
+    assert sql("SELECT md5(string_agg(name, '' ORDER BY n)) FROM parts") == before
+    # The site is open again, and can write.
+    assert get("/readyz").status == 200
+    assert (
+        sql("SELECT count(*) FROM pg_db_role_setting WHERE 'default_transaction_read_only=on' = ANY (setconfig)") == "0"
+    )
+    assert not host.file("/etc/nginx/groundwork/forge/read_only").exists
+    # What was there before is kept, and can be looked at.
+    version = data.rpartition("/")[2]
+    kept = re.search(r"The one from before is (before_\w+)", " ".join(run.output.split()))[1]
+    host.check_output(f"pg_ctlcluster {version} {kept} start")
+    port = host.check_output(f"pg_lsclusters -h {version} {kept}").split()[2]
+    assert sql("SELECT count(*) FROM pg_class WHERE relname = 'parts'", port=port) == "0"
+    host.check_output(f"pg_dropcluster --stop {version} {kept}")
+
+
+def test_after_a_restore_every_change_is_kept_again(host, sql, play):
+    sql("INSERT INTO parts VALUES (5001, 'after the restore')", "SELECT pg_switch_wal()")
+    host.check_output(
+        'timeout 60 sh -c "while systemctl is-active -q groundwork-backup-differential; do sleep 0.2; done"'
+    )
+    assert host.check_output("systemctl show -P Result groundwork-backup-differential") == "success"
+    run = play("--check", "--diff")
+    assert run.changed == 0, run.output
+    done = host.run(f"cd / && {DRILL}")
+    assert done.rc == 0, done.stderr
+
+
+def drop_kept(host, data):
+    """Remove the clusters that restores have kept."""
+    version = data.rpartition("/")[2]
+    host.check_output(f"for name in $(cd {data}; ls -d before_* 2>/dev/null); do pg_dropcluster {version} $name; done")
+
+
+@pytest.mark.parametrize("kind", ["time", "xid", "lsn"])
+def test_it_goes_back_to_a_time_a_transaction_and_a_position(host, sql, restore, data, kind):
+    sql("CREATE TABLE wanted AS SELECT 'wanted' AS note", "SELECT pg_sleep(1.1)")
+    target = {
+        "time": lambda: sql("SELECT to_char(now(), 'YYYY-MM-DD HH24:MI:SSOF')"),
+        "xid": lambda: "xid:" + sql("BEGIN", "UPDATE wanted SET note = 'wanted'", "SELECT txid_current()", "COMMIT"),
+        "lsn": lambda: "lsn:" + sql("SELECT pg_current_wal_lsn()"),
+    }[kind]()
+    sql("SELECT pg_sleep(1.1)", "DROP TABLE wanted")
+    done = restore(f"make {shlex.quote(target)}")
+    assert done.rc == 0, done.stderr
+    done = restore("swap")
+    assert done.rc == 0, done.stderr
+    assert sql("SELECT note FROM wanted") == "wanted"
+    sql("DROP TABLE wanted")
+    drop_kept(host, data)
+
+
+def test_a_killed_restore_leaves_the_live_cluster_alone_and_the_next_one_succeeds(host, sql, restore, play, data):
+    before = state(host, data)
+    host.check_output(f"systemd-run --quiet --unit=groundwork-restore {RESTORE} make latest")
+    host.check_output(f'timeout 30 sh -c "until [ -e {data}/groundwork_restored/postmaster.pid ]; do sleep 0.05; done"')
+    done = restore("make latest")
+    assert done.rc == 75 and "Another restore is at work" in done.stderr
+    host.check_output("systemctl kill --signal=KILL groundwork-restore")
+    assert "There is no checked copy" in restore("swap").stderr
+    assert state(host, data)[1] == before[1]
+    assert restore("make latest").rc == 0
+    assert restore("discard").rc == 0
+    assert state(host, data) == before
+
+
+def test_a_swap_that_was_killed_halfway_is_completed_by_the_next_one(host, sql, restore, data):
+    sql("CREATE TABLE half AS SELECT 1 AS n")
+    assert restore("make latest").rc == 0
+    killed = "restore.start = lambda _live: os.kill(os.getpid(), 9)"
+    program = f"import os, sys; sys.path.insert(0, '{LIBRARY}'); import restore; {killed}; "
+    program += "restore.command_swap(restore.Settings.load())"
+    assert host.run(f"cd / && python3 -B -c {shlex.quote(program)}").rc != 0
+    done = restore("swap")
+    assert done.rc == 0, done.stderr
+    assert sql("SELECT n FROM half") == "1"
+    assert host.run(f"ls -d {data}/groundwork_restored").rc != 0
+    drop_kept(host, data)
+
+
+def test_a_copy_that_does_not_start_is_taken_out_again(host, sql, restore, data):
+    assert restore("make latest").rc == 0
+    host.check_output(f"rm {data}/groundwork_restored/PG_VERSION")
+    done = restore("swap")
+    assert done.rc == 1
+    assert "The cluster from before is in its place again." in done.stderr
+    assert sql("SELECT 1") == "1"
+    assert restore("discard").rc == 0
+
+
+def test_too_little_space_and_a_wrong_passphrase_are_one_sentence_before_anything_is_made(host, refused, data):
+    before = state(host, data)
+    with edited(host, "/etc/groundwork/physical_backup.conf", r"s/^(reserve_megabytes) = .*/\1 = 99999999/"):
+        said = refused("restore.yml", "-e", "restore_to=latest")
+        assert f"There is too little space in {data}" in said
+    with edited(host, "/etc/pgbackrest/pgbackrest.conf", r"s/^(repo1-cipher-pass)=.*/\1=not-the-one-that-it-was/"):
+        assert "is encrypted with another passphrase" in refused("restore.yml", "-e", "restore_to=latest")
+    assert state(host, data) == before
+
+
+def test_a_site_that_was_closed_before_stays_closed(host, play, get, data):
+    play("-e", "groundwork_maintenance=on", playbook=PLAYBOOKS / "maintenance.yml")
+    play("-e", "restore_to=latest", playbook=PLAYBOOKS / "restore.yml")
+    assert host.file("/etc/nginx/groundwork/forge/maintenance").exists
+    play("-e", "groundwork_maintenance=off", playbook=PLAYBOOKS / "maintenance.yml")
+    assert get("/readyz").status == 200
+    drop_kept(host, data)
+
+
+def test_a_host_without_its_cluster_and_configuration_gets_both_back(host, play, sql, get, data):
+    sql("CREATE TABLE survives AS SELECT 'it has survived' AS note", "SELECT pg_switch_wal()")
+    time.sleep(3)
+    version = data.rpartition("/")[2]
+    host.check_output("systemctl stop groundwork-archive 'groundwork-backup-*.timer' groundwork-archive-status.timer")
+    host.check_output(f"pg_dropcluster --stop {version} main")
+    host.check_output(
+        "rm -rf /etc/pgbackrest/* /etc/ansible/facts.d/groundwork_forge-physical.fact /var/spool/pgbackrest/* "
+        f"/etc/groundwork/physical_backup.conf /etc/groundwork/postgres {COUNTS}"
+    )
+    play("-e", "restore_to=latest", playbook=PLAYBOOKS / "restore.yml")
+    assert sql("SELECT note FROM survives") == "it has survived"
+    play()
+    assert play().changed == 0
+    assert get("/readyz").status == 200
+    host.check_output("systemctl start groundwork-backup-differential && " + DRILL)
+    drop_kept(host, data)

@@ -1,0 +1,103 @@
+"""A host is destroyed; an empty one, the vault and a repository beyond both bring back rows, files and the certificate.
+
+It comes last, since the host of the tests before it is gone then.
+"""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from machine import ACME, DOMAINS, HOST, IMAGE, NETWORK, Machine, hosts
+
+KEEPER = "groundwork-site-keeper"
+PHOTO = "/var/lib/forge/media/photo.bin"
+MAKE_KEEPER = """
+set -e
+useradd --home-dir / --shell /usr/sbin/nologin --password '*' keeper
+mkdir -p /srv/vault/keep /srv/vault/keep-files && chown keeper: /srv/vault/*
+cat > /etc/ssh/keeper_keys
+printf '%s\\n' 'Match User keeper' 'AuthorizedKeysFile /etc/ssh/keeper_keys' 'ChrootDirectory /srv/vault' \
+  'ForceCommand internal-sftp' > /etc/ssh/sshd_config.d/keeper.conf
+systemctl restart ssh
+"""
+
+pytestmark = pytest.mark.skipif("debian-12" in IMAGE, reason="its pgBackRest does not know sftp")
+
+
+@pytest.fixture(scope="module")
+def keeper(machine: Machine) -> Iterator[dict]:
+    """An OpenSSH server on a host of its own, and the entry of backups_repositories that leads to it."""
+    hosts.start_host(KEEPER, NETWORK, IMAGE)
+    try:
+        hosts.wait_until_started(KEEPER)
+        key = machine.folder / "keeper"
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "rsa", "-b", "3072", "-m", "PEM", "-N", "", "-f", str(key)], check=True
+        )
+        hosts.docker("exec", "-i", KEEPER, "sh", "-c", MAKE_KEEPER, stdin=key.with_suffix(".pub").read_text())
+        public = hosts.docker("exec", KEEPER, "cat", "/etc/ssh/ssh_host_ed25519_key.pub")
+        yield {
+            "type": "sftp",
+            "path": "/keep",
+            "host": KEEPER,
+            "user": "keeper",
+            "private_key": key.read_text(),
+            "host_public_key": " ".join(public.split()[:2]),
+        }
+    finally:
+        hosts.remove([KEEPER])
+
+
+def sql(machine: Machine, statement: str) -> str:
+    """Answer of a statement in the site's database."""
+    return machine.shell(f"runuser -u postgres -- psql -XAtqd forge -c {statement!r}").strip()
+
+
+def rebuild(machine: Machine) -> None:
+    """Destroy the host, and have an empty one in its place."""
+    hosts.remove([HOST])
+    hosts.start_host(HOST, NETWORK, IMAGE, aliases=DOMAINS.values())
+    hosts.wait_until_started(HOST, ACME)
+    public = (machine.folder / "key.pub").read_text()
+    (machine.folder / "known_hosts").write_text(hosts.let_in(HOST, public))
+    machine.address = hosts.address(HOST, NETWORK)
+    (machine.folder / "ssh_config").write_text(hosts.ssh_config(HOST, machine.address, machine.folder))
+
+
+def test_a_host_that_is_lost_comes_back_with_its_rows_its_files_and_its_certificate(converged, keeper):
+    machine = converged
+    machine.inventory(
+        "forge",
+        backups_physical_enabled=True,
+        backups_files_enabled=True,
+        backups_passphrase=secrets.token_urlsafe(40),
+        backups_repositories=[keeper],
+    )
+    machine.play("forge")
+    machine.shell("while systemctl is-active -q groundwork-backup-full; do sleep 0.5; done")
+    machine.shell(f"head -c 100000 /dev/urandom > {PHOTO} && chown forge: {PHOTO} && chmod 640 {PHOTO}")
+    machine.play("forge", playbook="playbooks/backup.yml")
+    # Written after the last backup: it is in the log only.
+    sql(machine, "CREATE TABLE late AS SELECT 42 AS answer")
+    sql(machine, "SELECT pg_switch_wal()")
+    machine.shell(
+        'until [ "$(runuser -u postgres -- psql -XAtqd forge -c '
+        '"SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE \'%.ready\'")" = 0 ]; do sleep 0.5; done'
+    )
+    photo = machine.shell(f"sha256sum {PHOTO}; stat -c '%U %G %a' {PHOTO}")
+    status, _body, before = machine.get("/readyz")
+    assert status == 200
+
+    rebuild(machine)
+    machine.play("forge", "-e", "restore_to=latest", "-e", "restore_what=both", playbook="playbooks/restore.yml")
+    machine.play("forge")
+    assert sql(machine, "SELECT answer FROM late") == "42"
+    assert machine.shell(f"sha256sum {PHOTO}; stat -c '%U %G %a' {PHOTO}") == photo
+    status, _body, after = machine.get("/readyz")
+    assert status == 200
+    # The authority was not asked again.
+    assert after["serialNumber"] == before["serialNumber"]
+    assert machine.play("forge").total("changed") == 0

@@ -1,0 +1,179 @@
+"""The programs that restore the cluster: what a target means, which backup is taken, and when a drill is content."""
+
+import importlib
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[3] / "roles/backups/templates/usr/local/lib/groundwork"
+FIRST = "0" * 7 + "1" + "0" * 16
+
+
+@pytest.fixture(scope="module")
+def programs():
+    """The programs by name; each finds the others beside itself."""
+    sys.path.insert(0, str(FOLDER))
+    try:
+        yield {name: importlib.import_module(name) for name in ("physical_backup", "cluster_copy", "restore", "drill")}
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture
+def cluster_copy(programs):
+    return programs["cluster_copy"]
+
+
+@pytest.fixture
+def drill(programs):
+    return programs["drill"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("latest", "default", ""),
+        ("xid:803", "xid", "803"),
+        ("lsn:0/7009eb0", "lsn", "0/7009EB0"),
+        ("deploy-1f2e3d4c5b-0a9b8c", "name", "deploy-1f2e3d4c5b-0a9b8c"),
+        ("2026-04-01 02:29:00+02:00", "time", "2026-04-01 00:29:00.000000+00"),
+        ("2026-04-01 02:29:00 +02", "time", "2026-04-01 00:29:00.000000+00"),
+        ("2026-04-01T02:29:00Z", "time", "2026-04-01 02:29:00.000000+00"),
+        ("2026-04-01 02:29:00.125 UTC", "time", "2026-04-01 02:29:00.125000+00"),
+    ],
+)
+def test_a_target_is_what_it_looks_like(cluster_copy, text, kind, value):
+    found = cluster_copy.Target.parse(text)
+    assert (found.type, found.value) == (kind, value)
+
+
+def test_a_time_without_a_zone_is_of_the_host(cluster_copy, monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Vienna")
+    time.tzset()
+    try:
+        assert cluster_copy.Target.parse("2026-01-15 02:29").value == "2026-01-15 01:29:00.000000+00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize("text", ["", "tomorrow at noon", "2026-13-01", "xid:abc", "lsn:7", "9", "--help", "a" * 64])
+def test_what_is_no_target_is_refused_by_name(cluster_copy, text):
+    with pytest.raises(cluster_copy.Failure, match=r"is not a (moment|time)") as caught:
+        cluster_copy.Target.parse(text)
+    assert f'"{text}"' in str(caught.value)
+
+
+def test_the_future_is_refused(cluster_copy):
+    with pytest.raises(cluster_copy.Failure, match="is in the future"):
+        cluster_copy.Target.parse("2999-01-01 00:00:00Z")
+
+
+@pytest.fixture
+def backups(programs, cluster_copy, monkeypatch):
+    """Three backups, an hour apart, the first one of 1 January 2026 at midnight."""
+    begin = 1_767_225_600
+    copy = programs["physical_backup"].Copy
+    found = [
+        copy(f"backup-{n}", "full", 1, begin + n * 3600, begin + n * 3600 + 60, 0, FIRST, FIRST, 0, f"0/{n}000000")
+        for n in range(3)
+    ]
+    monkeypatch.setattr(cluster_copy, "copies", lambda _settings, _repository: found)
+    monkeypatch.setattr(cluster_copy, "lineage", lambda _settings, _repository, _cluster: {1: math.inf})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("latest", ["backup-2"]),
+        ("2026-01-01 01:30:00Z", ["backup-1"]),
+        # It had not ended by then, so it does not hold that moment.
+        ("2026-01-01 01:00:30Z", ["backup-0"]),
+        # Nobody knows when that was: each is tried, the newest first.
+        ("deploy-x", ["backup-2", "backup-1", "backup-0"]),
+        ("xid:5", ["backup-2", "backup-1", "backup-0"]),
+    ],
+)
+def test_the_newest_backup_before_the_target_is_taken(cluster_copy, programs, backups, text, labels):
+    repository = programs["physical_backup"].Repository(1, "posix", "/srv", "/srv")
+    found = cluster_copy.candidates(None, repository, cluster_copy.Target.parse(text))
+    assert [copy.label for copy in found] == labels
+
+
+def test_a_time_before_the_first_backup_is_told(cluster_copy, programs, backups):
+    repository = programs["physical_backup"].Repository(1, "posix", "/srv", "/srv")
+    with pytest.raises(
+        cluster_copy.Failure, match="before the first backup in /srv, which ended at 2026-01-01 00:01:00"
+    ):
+        cluster_copy.candidates(None, repository, cluster_copy.Target.parse("2025-12-31 00:00:00Z"))
+
+
+def test_a_backup_of_a_past_that_a_restore_has_left_is_not_taken(cluster_copy, programs, backups, monkeypatch):
+    repository = programs["physical_backup"].Repository(1, "posix", "/srv", "/srv")
+    # The newest timeline left the first one after the second backup, and the third was made on that all the same.
+    monkeypatch.setattr(cluster_copy, "lineage", lambda _settings, _repository, _cluster: {1: 0x1800000, 2: math.inf})
+    [found] = cluster_copy.candidates(None, repository, cluster_copy.Target.parse("latest"))
+    assert found.label == "backup-1"
+
+
+def test_the_lineage_is_what_the_newest_history_says(programs, monkeypatch):
+    program = programs["physical_backup"]
+    said = {
+        "repo-ls": "17-1/00000002.history\n17-1/0000000A.history\n18-2/0000000F.history\n17-1/00/0000000100-x\n",
+        "repo-get": "1\t0/7009EB0\tbefore 2026\n\n2\t1/24039970\tno recovery target specified\n",
+    }
+    monkeypatch.setattr(program, "pgbackrest", lambda _s, command, *_o: program.Done(0, said[command.split()[0]], ""))
+    settings = program.Settings("main", 5432, 0, 0, Path(), ())
+    found = program.lineage(settings, program.Repository(1, "posix", "/srv", "/srv"), 1)
+    assert found == {1: 0x7009EB0, 2: 0x124039970, 10: math.inf}
+
+
+def test_the_positions_of_a_part_of_the_log(programs):
+    bounds, sixteen = programs["physical_backup"].bounds, 16 * 1024 * 1024
+    assert bounds("000000010000000000000007", sixteen) == (0x7000000, 0x8000000)
+    assert bounds("0000000200000003000000FF", sixteen) == (0x3FF000000, 0x400000000)
+    assert bounds("000000010000000000000003", 1024 * 1024 * 1024) == (0xC0000000, 0x100000000)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"a": 5, "b": 0}, ""),
+        ({"a": 7, "b": 0, "new": 1}, ""),
+        ({"a": 4, "b": 0}, "a has 4 rows in the copy, and 5 to 7 at that time"),
+        ({"a": 8, "b": 0}, "a has 8 rows"),
+        ({"a": 5, "b": 1}, "b has 1 rows in the copy, and 0 at that time"),
+        ({"a": 5}, "b is missing"),
+    ],
+)
+def test_a_table_with_other_rows_than_there_were_is_named(drill, found, said):
+    bounds = {"a": [5, 7], "b": [0, 0]}
+    if not said:
+        drill.compare_rows(bounds, found)
+        return
+    with pytest.raises(drill.Failure, match=said):
+        drill.compare_rows(bounds, found)
+
+
+def test_two_directories_are_exchanged_in_one_step(programs, tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    programs["restore"].exchange(tmp_path / "one", tmp_path / "other")
+    assert os.listdir(tmp_path / "one") == ["other"] and os.listdir(tmp_path / "other") == ["one"]
+    with pytest.raises(OSError, match="No such file"):
+        programs["restore"].exchange(tmp_path / "one", tmp_path / "missing")
+
+
+def test_the_programs_say_how_they_are_used():
+    for name in ("restore.py", "drill.py"):
+        done = subprocess.run(
+            [sys.executable, "-B", FOLDER / name, "--help"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0 and "usage" in done.stdout
