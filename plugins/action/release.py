@@ -8,7 +8,7 @@ import os
 import tempfile
 
 from ansible_collections.groundwork.django.plugins.action import batch
-from ansible_collections.groundwork.django.plugins.plugin_utils import controller_run, source_tree
+from ansible_collections.groundwork.django.plugins.plugin_utils import controller_run, source_tree, sqlite_file
 
 
 class ActionModule(batch.ActionModule):
@@ -28,6 +28,12 @@ class ActionModule(batch.ActionModule):
         if source:
             args["ssh_key"] = source.pop("ssh_key", None) or ""
             args["source"] = source
+        if args.get("step") == "import":
+            try:
+                args["file"] = sqlite_file.checked(str(args.get("file") or ""))
+                return self._send_file(module, args["file"], args, task_vars)
+            except sqlite_file.FileError as error:
+                return {"failed": True, "changed": False, "msg": str(error)}
         if args.get("step") not in ("inspect", "fetch"):
             return self._take_turn(module, args, task_vars)
         try:
@@ -83,10 +89,14 @@ class ActionModule(batch.ActionModule):
             if source["type"] == "directory":
                 local = os.path.join(folder, "source.tar.gz")
                 source_tree.archive(source["path"], self._excluded(source), local)
-            remote_folder = self._make_tmp_path()
-            try:
-                args["archive"] = self._transfer_file(local, self._connection._shell.join_path(remote_folder, "source"))
-                self._fixup_perms2((remote_folder, args["archive"]))
-                return super()._run_one(module, args, task_vars)
-            finally:
-                self._remove_tmp_path(remote_folder)
+            return self._send_file(module, local, args, task_vars)
+
+    def _send_file(self, module: str, local: str, args: dict, task_vars: dict) -> dict:
+        """Put a file on the host for as long as the step takes."""
+        remote_folder = self._make_tmp_path()
+        try:
+            args["archive"] = self._transfer_file(local, self._connection._shell.join_path(remote_folder, "source"))
+            self._fixup_perms2((remote_folder, args["archive"]))
+            return self._take_turn(module, args, task_vars)
+        finally:
+            self._remove_tmp_path(remote_folder)

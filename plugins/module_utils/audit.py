@@ -18,7 +18,8 @@ FILE = "audit.jsonl"
 def note(site: Site, event: str, run: dict, seconds: float, **facts: object) -> None:
     """Add a line. No reason of a failure is in it: that is in the log of the release, which only root can read.
 
-    event: "released", "rolled back" or "failed". run: who began it, as `operator`. seconds: how long it took.
+    event: "released", "rolled back", "imported" or "failed". run: who began it, as `operator`. seconds: how long it
+    took.
     """
     line = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -24,6 +24,7 @@ from ansible_collections.groundwork.django.plugins.module_utils import (
     migrations,
     probe,
     rollback,
+    sqlite_import,
 )
 from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
@@ -37,6 +38,8 @@ ASKED_AGAIN = 3
 """How often the live release is asked after migrations: each of its connections may fail once on a new column."""
 MIGRATE = "migrate"
 """Name of the command that migrates."""
+IMPORT_SECONDS = 6 * 3600
+"""How long an import may take; it is one transaction."""
 UV_DIRECTORY = "/opt/groundwork/uv"
 UV_CACHE = "/var/cache/groundwork/uv"
 
@@ -337,6 +340,27 @@ def target(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
         )
     result = {"changed": module.check_mode, "id": release_id, "live_release": site.live_release}
     return result | live_diff(module, site, release_id)
+
+
+def import_sqlite(module: AnsibleModule, site: Site, _proxy: Proxy) -> dict:
+    """Have the live release import an SQLite file, or say what it would import. Raises Refusal."""
+    params = module.params
+    release_id = rollback.live(site)
+    params["id"] = release_id
+    command = build.Command(site, params["site"]["runner"], release_id, "import")
+    with sqlite_import.placed(site, params["archive"]) as path:
+        program = sqlite_import.program(path, params["replace"], module.check_mode)
+        shell = [*params["manage_command"], "shell", "--verbosity", "0", "-c", program]
+        code, output = command.run({"command": shell, "timeout_seconds": IMPORT_SECONDS}, "manage.py shell")
+    try:
+        said = sqlite_import.answer(output)
+    except Refusal as refusal:
+        reason = str(refusal) if code == 0 else command.reason(code, output)
+        raise Refusal(f"Nothing was imported into the database of {site.name}: {reason}.") from refusal
+    for name in said["left_out"]:
+        module.warn(f"No model of {site.name} stands for the table {name} of the file, so its rows were left out.")
+    told = sqlite_import.telling(said, site.name, module.check_mode)
+    return {"changed": bool(said["rows"]), "msg": told, **said, "switch_needed": False}
 
 
 def live_diff(module: AnsibleModule, site: Site, release_id: str) -> dict:

@@ -59,12 +59,17 @@ def kept(site: Site) -> list[str]:
     return sorted(names, key=lambda name: site.facts(name).get("completed", ""), reverse=True)
 
 
-def target(site: Site, wanted: str) -> str:
-    """The release to go back to: the one wanted, or else the last good one before the live one. Raises Refusal."""
+def live(site: Site) -> str:
+    """The live release. Raises Refusal where there is none that is whole."""
     if not site.live_release:
         raise Refusal(f"{site.name} has no live release that is whole: run the site to get one.")
-    live = site.live_release
-    whole = [name for name in kept(site) if name != live]
+    return site.live_release
+
+
+def target(site: Site, wanted: str) -> str:
+    """The release to go back to: the one wanted, or else the last good one before the live one. Raises Refusal."""
+    serving = live(site)
+    whole = [name for name in kept(site) if name != serving]
     good = [name for name in whole if not site.facts(name).get("bad")]
     if not wanted:
         before = [name for name in earlier(site) if name in good]
@@ -72,11 +77,11 @@ def target(site: Site, wanted: str) -> str:
             return before[0]
         others = ", ".join(name if name in good else f"{name} (bad)" for name in whole)
         raise Refusal(
-            f"{site.name} has no good release that served before {live}; on the host "
+            f"{site.name} has no good release that served before {serving}; on the host "
             + (f"are {others} beside it: " if others else "is no other one: ")
             + ("name one with -e groundwork_release=<id>." if good else "release a correction instead.")
         )
-    if wanted == live:
+    if wanted == serving:
         raise Refusal(f"groundwork_release is {wanted}, which is the live release of {site.name} already.")
     choose = (
         f"choose one of {', '.join(good)}"

@@ -16,7 +16,7 @@ description:
     failed and where the log is.
   - One run at a time releases a site. A second one stops with a sentence that says who is at it since when. The turn of
     a run that died ends at once for the next run of the same machine, and two minutes after its last step for others.
-  - C(audit.jsonl) beside the logs of the releases has a line for each release and each failure, with time, operator,
+  - C(audit.jsonl) beside the logs of the releases has a line for each release, import and failure, with time, operator,
     source and duration.
   - The state on the host is C(<directory>/releases/<id>), links in C(<directory>/slots), and the link
     C(<directory>/live).
@@ -39,8 +39,9 @@ options:
       - C(switch) publishes the static files and sends requests to the new slot.
       - C(finish) waits for the requests of the old slot, stops it, runs O(commands) once for a release, and removes
         releases that are no longer kept.
+      - C(import) has the live release copy the rows of O(file) into the site's empty database, all or nothing.
     type: str
-    choices: [inspect, fetch, install, run, migrate, target, start, switch, finish]
+    choices: [inspect, fetch, install, run, migrate, target, start, switch, finish, import]
     required: true
   site:
     description: Where things of the site are.
@@ -158,6 +159,13 @@ options:
   archive:
     description: Set by the action plugin.
     type: path
+  file:
+    description: SQLite file on the controller, for C(import); it is removed from the host at the end.
+    type: path
+  replace:
+    description: Whether C(import) removes the rows that the site's database has.
+    type: bool
+    default: false
   identity:
     description: Digest of everything but the source that makes one release differ from another.
     type: str
@@ -340,7 +348,7 @@ options:
     elements: dict
     default: []
   manage_command:
-    description: Command that runs management commands, for C(migrate) and C(target).
+    description: Command that runs management commands, for C(migrate), C(target) and C(import).
     type: list
     elements: str
     default: []
@@ -382,7 +390,9 @@ options:
     default: []
 attributes:
   check_mode:
-    description: C(inspect) says whether a release would be made; the other steps do nothing.
+    description:
+      - C(inspect) says whether a release would be made, C(target) and C(import) look whether they could be done and say
+        what would come of it; the other steps do nothing.
     support: full
   diff_mode:
     description: C(inspect) shows the ids.

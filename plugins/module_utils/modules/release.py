@@ -76,7 +76,7 @@ ARGUMENTS = {
     "step": {
         "type": "str",
         "required": True,
-        "choices": ["inspect", "fetch", "install", "run", "migrate", "target", "start", "switch", "finish"],
+        "choices": ["inspect", "fetch", "install", "run", "migrate", "target", "start", "switch", "finish", "import"],
     },
     "site": {"type": "dict", "required": True, "options": SITE_OPTIONS},
     "proxy": {"type": "dict", "required": True, "options": PROXY_OPTIONS},
@@ -87,6 +87,8 @@ ARGUMENTS = {
     # At the top level: what is nested is written to the journal of the host.
     "ssh_key": {**TEXT, "no_log": True},
     "archive": {"type": "path"},
+    "file": {"type": "path"},
+    "replace": {"type": "bool", "default": False},
     "identity": TEXT,
     "packages": {"type": "dict", "options": PACKAGES_OPTIONS, "default": {}, "apply_defaults": True},
     # It may hold a password.
@@ -122,6 +124,7 @@ CONSTRAINTS = {
         ("step", "install", ["source", "id"]),
         ("step", "migrate", ["health", "id"]),
         ("step", "start", ["health", "id"]),
+        ("step", "import", ["file", "manage_command"]),
     ],
 }
 """Which options go together, as AnsibleModule has it."""
@@ -140,9 +143,10 @@ STEPS = {
     "start": release_steps.start,
     "switch": release_steps.switch,
     "finish": release_steps.finish,
+    "import": release_steps.import_sqlite,
 }
 """What is done in each step: a function of module, site and proxy that returns the result. Raises Refusal."""
-LOOKS = ("inspect", "target")
+LOOKS = ("inspect", "target", "import")
 """Steps that look, and do so in check mode too."""
 
 
@@ -162,6 +166,9 @@ def take(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
             known = {name: facts[name] for name in ("source", "previous", "slot") if name in facts}
             event = "rolled back" if module.params["back"] else "released"
             audit.note(site, event, module.params["run"], lock.seconds, release=module.params["id"], **known)
+        if step == "import":
+            rows = sum(result["rows"].values())
+            audit.note(site, "imported", module.params["run"], lock.seconds, release=module.params["id"], rows=rows)
         lock.over = step == "finish" or not result.get("switch_needed", True)
     return result
 
