@@ -390,3 +390,14 @@ def test_numbers_of_owners_are_changed_only_where_a_name_has_another_one(program
     snapshot = program.Snapshot("aaaa", NOW, True, (), "aaaa")
     owners = program.new_owners(settings, settings.repositories[0], snapshot)
     assert owners["/etc/passwd"] == {4242: int(here[2])}
+
+
+def test_a_snapshot_that_does_not_come_back_whole_replaces_nothing(program, settings, tool, tmp_path):
+    snapshot = program.Snapshot("aaaa", NOW, True, (), "aaaa")
+    for answer, sentence in (
+        ((1, "", "ignoring error for /x: it is damaged\nFatal: There were 1 errors\n"), "error for /x: it is damaged"),
+        ((0, "", ""), "/etc/x did not come back"),
+    ):
+        tool.answers = {"restore": answer}
+        with pytest.raises(program.Failure, match=rf"{sentence}\. Nothing has been replaced\.$"):
+            program.stage(settings, settings.repositories[0], snapshot, str(tmp_path), ["/etc/x"])

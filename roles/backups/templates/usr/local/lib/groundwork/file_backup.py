@@ -753,7 +753,9 @@ def stage(settings: Settings, repository: Repository, snapshot: Snapshot, room: 
     done = restic(settings, repository, "restore", "--no-lock", *words, snapshot.name)
     missing = [top for top in tops if not os.path.lexists(staging + top)]
     if done.status != 0 or missing:
-        reason = why(settings, repository, done.reason if done.status else f"{missing[0]} did not come back")
+        # What it says last is how many of the others there were.
+        said = (done.said or [done.reason])[0].rstrip(".") if done.status else f"{missing[0]} did not come back"
+        reason = why(settings, repository, said)
         raise Failure(f"The snapshot {snapshot.name} could not be restored: {reason}. Nothing has been replaced.")
     return staging
 
