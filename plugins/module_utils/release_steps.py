@@ -295,6 +295,7 @@ def migrate(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
             f"the release that serves does not work with the migrated database ({reason}), and the new one was not "
             f"started; make what {', '.join(sorted(said['pending']))} changes in two releases, first what both can "
             "live with, or release this one again to have it serve all the same",
+            f"release {site.live_release} in slot {live} goes on with errors",
         )
     return {**result, "changed": bool(said["pending"]), "pending": sorted(said["pending"]), "migrations": kept}
 

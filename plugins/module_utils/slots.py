@@ -171,9 +171,9 @@ class Site:
             return f"release {self.linked(self.live)} in slot {self.live} still serves"
         return "no release serves"
 
-    def refuse(self, release_id: str, step: str, reason: str) -> Refusal:
-        """The one sentence about a step that failed."""
+    def refuse(self, release_id: str, step: str, reason: str, state: str = "") -> Refusal:
+        """The one sentence about a step that failed; state: how the site is now, unless it serves as before."""
         return Refusal(
             f"Release {release_id} of {self.name} stopped at {step}: {reason.strip().rstrip('.')}; "
-            f"{self.still_serves()}, and the log on the host is {self.log(release_id)}."
+            f"{state or self.still_serves()}, and the log on the host is {self.log(release_id)}."
         )

@@ -26,7 +26,8 @@ SECRETS = {name: value for name, value in VALUES["gunicorn_app_secrets"].items()
 EXPECTED = {**VALUES["gunicorn_app_environment"], **SECRETS, "A_BOOLEAN": "True", "A_NUMBER": "42"}
 SENTENCE = re.compile(
     r"Release [0-9a-f]{10}-[0-9a-f]{6} of forge stopped at (?P<reason>.*); "
-    r"release (?P<serves>\S+) in slot (?P<slot>blue|green) still serves, and the log on the host is (?P<log>\S*\.log)\."
+    r"release (?P<serves>\S+) in slot (?P<slot>blue|green) (?P<how>[a-z ]+), and the log on the host is "
+    r"(?P<log>\S*\.log)\."
 )
 OTHER = {"blue": "green", "green": "blue"}
 LINK = "/srv/forge/live.sock"
@@ -327,6 +328,7 @@ def still_serves(host, front, before: tuple[str, str], done: subprocess.Complete
     match = SENTENCE.fullmatch(refused(done))
     assert match, refused(done)
     assert (match["slot"], match["serves"]) == before == live(host)
+    assert match["how"] == "still serves"
     assert front().body.decode() == f"{before[1]} serves forge.test"
     assert not host.service(f"forge@{OTHER[before[0]]}").is_running
     assert host.file(match["log"]).size > 0
@@ -524,6 +526,7 @@ def test_a_migration_that_breaks_the_live_release_stops_the_new_one(host, play, 
         "500 instead of 200-399"
     )
     assert "make what minimal.0101_no_ledger changes in two releases" in match["reason"]
+    assert match["how"] == "goes on with errors"
     assert live(host) == before
     assert not host.service(f"forge@{OTHER[before[0]]}").is_running
     # What the sentence names as the other way out is one.
