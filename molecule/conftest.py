@@ -127,7 +127,7 @@ def sftp_server(host) -> Iterator[dict]:
         "port": 2222,
         "user": "keeper",
         "private_key": host.file("/root/sftp/user").content_string,
-        "host_public_key": " ".join(host.file("/root/sftp/host.pub").content_string.split()[:2]),
+        "host_public_keys": [" ".join(host.file("/root/sftp/host.pub").content_string.split()[:2])],
     }
     host.run("kill $(cat /run/sshd-sftp.pid)")
 

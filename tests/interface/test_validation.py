@@ -38,7 +38,7 @@ SFTP = {
     "host": "backup.example.org",
     "user": "keeper",
     "private_key": "-----BEGIN RSA PRIVATE KEY-----",
-    "host_public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA",
+    "host_public_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA"],
 }
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2vN7NO1u7c5Gk6hQm0m0m0m0m0m0m0m0m0m0m0m0m0 ada@laptop"
 #: what may run under `--tags validate`: nothing that could change a host
@@ -308,7 +308,7 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
                 ],
             },
             'An entry of backups_repositories is of type "sftp" and not complete: give it host, user, private_key and '
-            "host_public_key.",
+            "host_public_keys.",
             id="sftp without a user",
         ),
         pytest.param(
@@ -320,9 +320,9 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
         pytest.param(
             {
                 **PHYSICAL,
-                "backups_repositories": [{**SFTP, "host_public_key": "SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCA"}],
+                "backups_repositories": [{**SFTP, "host_public_keys": ["SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCA"]}],
             },
-            "A host_public_key in backups_repositories is not a public key: write its type and the key, like "
+            "One of host_public_keys in backups_repositories is not a public key: write its type and the key, like "
             '"ssh-ed25519 AAAA...", as `ssh-keyscan` prints them behind the name.',
             id="fingerprint in place of a key",
         ),

@@ -38,14 +38,14 @@ def keeper(machine: Machine) -> Iterator[dict]:
             ["ssh-keygen", "-q", "-t", "rsa", "-b", "3072", "-m", "PEM", "-N", "", "-f", str(key)], check=True
         )
         hosts.docker("exec", "-i", KEEPER, "sh", "-c", MAKE_KEEPER, stdin=key.with_suffix(".pub").read_text())
-        public = hosts.docker("exec", KEEPER, "cat", "/etc/ssh/ssh_host_ed25519_key.pub")
+        public = hosts.docker("exec", KEEPER, "sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub")
         yield {
             "type": "sftp",
             "path": "/keep",
             "host": KEEPER,
             "user": "keeper",
             "private_key": key.read_text(),
-            "host_public_key": " ".join(public.split()[:2]),
+            "host_public_keys": [" ".join(line.split()[:2]) for line in public.splitlines()],
         }
     finally:
         hosts.remove([KEEPER])

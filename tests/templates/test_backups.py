@@ -18,7 +18,7 @@ SFTP = {
     "port": 2222,
     "user": "keeper",
     "private_key": "-----BEGIN RSA PRIVATE KEY-----",
-    "host_public_key": "ssh-ed25519 AAAA",
+    "host_public_keys": ["ssh-ed25519 AAAA", "ssh-rsa AAAB"],
 }
 S3 = {
     "type": "s3",
@@ -51,8 +51,8 @@ def test_a_server_that_is_not_known_is_not_believed():
     assert found["repo1-sftp-host-key-check-type"] == "strict"
     assert found["repo2-storage-verify-tls"] == "y" and found["repo2-storage-ca-file"] == "/etc/pgbackrest/repo2.pem"
     values = {"template_item": {"name": "repo1", "value": SFTP}}
-    known = render("backups", "etc/pgbackrest/_host_.known_hosts.j2", **values).splitlines()[-1]
-    assert known == "[backup.example.org]:2222 ssh-ed25519 AAAA"
+    known = render("backups", "etc/pgbackrest/_host_.known_hosts.j2", **values).splitlines()[-2:]
+    assert known == ["[backup.example.org]:2222 ssh-ed25519 AAAA", "[backup.example.org]:2222 ssh-rsa AAAB"]
 
 
 def test_options_that_old_releases_do_not_know_are_left_out_there():
@@ -134,8 +134,8 @@ def test_ssh_believes_the_one_server_only_and_asks_nobody():
     told = dict(line.split(maxsplit=1) for line in map(str.strip, lines) if line and not line.startswith("#"))
     assert told["StrictHostKeyChecking"] == "yes" and told["GlobalKnownHostsFile"] == "none"
     assert (told["BatchMode"], told["Port"], told["User"]) == ("yes", "2222", "keeper")
-    known = render("backups", f"{FOLDER}/_host_.known_hosts.j2", **FILES, template_item=item).splitlines()[-1]
-    assert known == "[backup.example.org]:2222 ssh-ed25519 AAAA"
+    known = render("backups", f"{FOLDER}/_host_.known_hosts.j2", **FILES, template_item=item).splitlines()[-2:]
+    assert known == ["[backup.example.org]:2222 ssh-ed25519 AAAA", "[backup.example.org]:2222 ssh-rsa AAAB"]
     # A comment before it is an error to OpenSSH.
     assert render("backups", f"{FOLDER}/_key_.key.j2", **FILES, template_item=item).startswith("-----BEGIN ")
 

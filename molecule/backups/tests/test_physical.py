@@ -378,7 +378,10 @@ def test_a_second_repository_beyond_the_host_gets_everything(host, sftp, play, s
     assert start(DIFFERENTIAL).rc == 0
 
     # A server that shows another key is not believed.
-    other = {**sftp, "host_public_key": " ".join(host.file("/etc/ssh/ssh_host_rsa_key.pub").content_string.split()[:2])}
+    other = {
+        **sftp,
+        "host_public_keys": [" ".join(host.file("/etc/ssh/ssh_host_rsa_key.pub").content_string.split()[:2])],
+    }
     assert "sftp://localhost/keep cannot be read" in refused(backups_repositories=[local, other])
     converge(play)
     assert not host.file("/etc/pgbackrest/repo2.key").exists

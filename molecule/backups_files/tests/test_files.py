@@ -438,7 +438,7 @@ def test_an_sftp_server_gets_everything_and_may_be_away(host, sftp_server, play,
 
     # A server that shows another key is not believed.
     other = " ".join(host.file("/etc/ssh/ssh_host_rsa_key.pub").content_string.split()[:2])
-    said = refused(backups_repositories=[local, {**sftp_server, "host_public_key": other}])
+    said = refused(backups_repositories=[local, {**sftp_server, "host_public_keys": [other]}])
     assert f"The repository {place} cannot be read: " in said
     play()
     assert not host.file(f"{FOLDER}/repo2.key").exists
