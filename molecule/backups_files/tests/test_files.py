@@ -262,7 +262,7 @@ def test_a_killed_restore_leaves_the_live_files_whole(host, restore):
     try:
         host.check_output(f"(setsid {PROGRAM} restore {SETTINGS} --to latest > /dev/null 2>&1 & echo $! > /root/pid)")
         wait_until("it stands still", lambda: host.run("pgrep -xf 'sleep 60'").rc == 0)
-        host.check_output("kill -KILL -- -$(cat /root/pid)")
+        host.check_output("pkill -KILL --pgroup $(cat /root/pid)")
     finally:
         host.check_output("rm /usr/local/sbin/restic")
     assert host.file(f"/.restore-forge{MEDIA}/film").size == 8_000_000
