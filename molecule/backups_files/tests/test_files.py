@@ -130,9 +130,9 @@ def refused(**values) -> str:
 def test_the_files_and_the_dump_leave_together_and_nothing_twice(host, start, told, restic, names):
     assert start("forge-backup.service").rc == 0
     assert start().rc == 0
-    assert re.search(rf"{names()[0]} in {REPOSITORY}: \d+ files, .* verified, 0 removed\.", told())
-    held = restic(f"ls {names()[0]}").stdout.split("\n")
-    [dump] = [path for path in held if path.endswith(".dump")]
+    assert re.search(rf"{names()[-1]} in {REPOSITORY}: \d+ files, .* verified, 0 removed\.", told())
+    held = restic(f"ls {names()[-1]}").stdout.split("\n")
+    dump = max(path for path in held if path.endswith(".dump"))
     assert f"{MEDIA}/photos/one.txt" in held and set(KEYS) <= set(held)
     # The daily backup itself has no archive of the files any more.
     note = json.loads(host.file(dump.replace(".dump", ".json")).content_string)
