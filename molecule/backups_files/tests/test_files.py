@@ -491,6 +491,25 @@ def test_a_bucket_gets_everything_and_only_a_server_that_proves_itself(host, s3_
     assert host.run(f"ls {FOLDER}/repo1.*").stdout == ""
 
 
+def test_the_cluster_goes_to_a_bucket_too(host, s3_server, play):
+    # pgBackRest makes no bucket.
+    make = "import ssl, urllib.request as u; u.urlopen(u.Request('https://localhost:9443/vault', method='PUT'), "
+    host.check_output(f"python3 -c \"{make}context=ssl.create_default_context(cafile='/root/s3/cert.pem'))\"")
+    values = {"backups_repositories": [s3_server], "backups_physical_enabled": True, "backups_files_enabled": False}
+    run = play("--diff", "--extra-vars", json.dumps(values))
+    assert s3_server["secret_key"] not in run.output
+    unit = "groundwork-backup-full.service"
+    wait_until("the first backup ends", lambda: host.run(f"systemctl is-active {unit}").stdout.strip() == "inactive")
+    assert host.check_output(f"systemctl show -P Result {unit}") == "success"
+    info = host.check_output("cd / && setpriv --reuid=postgres --regid=postgres --init-groups pgbackrest info")
+    assert "full backup: " in info and "cipher: aes-256-cbc" in info
+
+    unproven = {key: value for key, value in s3_server.items() if key != "certificate_authority"}
+    said = refused(**{**values, "backups_repositories": [unproven]})
+    assert "The repository s3://localhost/forge cannot be read: " in said
+    play()
+
+
 def test_it_is_sandboxed_and_gives_way_to_the_site(host):
     exposure = host.check_output(f"systemd-analyze security --no-pager {UNIT} | tail -1")
     assert float(re.search(r"([0-9.]+) \w+", exposure)[1]) < 3.0, exposure

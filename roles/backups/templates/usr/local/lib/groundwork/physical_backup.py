@@ -53,7 +53,7 @@ VERIFIES_FROM = (2, 39)
 SERVER_WAIT_SECONDS = 60
 ARCHIVE_WAIT_SECONDS = 60
 NO_SPACE_MEGABYTES = 32
-OUT_OF_REACH, UPGRADE, TOO_OLD = "unable to connect", "stanza-upgrade", "is not later than latest backup label"
+OUT_OF_REACH, UPGRADE = "unable to connect", "stanza-upgrade"
 """Words of pgBackRest that tell what has happened."""
 LOCKED, CRYPTO_ERROR, MISSING = 50, 95, (38, 55)
 """Exit statuses of pgBackRest."""
@@ -228,8 +228,6 @@ def why(settings: Settings, repository: Repository, said: str) -> str:
     """Why a command of pgBackRest has failed, as far as that can be told better than by what it said."""
     if OUT_OF_REACH in said:
         return said
-    if TOO_OLD in said:
-        return f"the host's clock has been set back to before the last backup ({said})"
     if repository.type == "posix" and free_megabytes(repository) < NO_SPACE_MEGABYTES:
         return f"there is no space left in {repository.place}"
     trouble = look_at(settings, repository)[1]
