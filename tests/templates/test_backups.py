@@ -60,6 +60,12 @@ def test_options_that_old_releases_do_not_know_are_left_out_there():
     assert not any("sftp" in name or "bundle" in name or "block" in name for name in options())
 
 
+def test_small_files_go_together_to_an_sftp_server():
+    # It opens about a thousand files for a connection, and pgBackRest closes none before its end.
+    found = options(backups_repositories=[LOCAL, SFTP])
+    assert found["repo2-bundle"] == "y" and "repo1-bundle" not in found
+
+
 def test_the_log_leaves_the_server_in_less_than_a_minute():
     for system in SYSTEMS:
         lines = render("backups", ARCHIVE, system).splitlines()

@@ -42,6 +42,8 @@ from postgres_server import Server  # noqa: E402
 PROGRESS_SECONDS = 30
 START_SECONDS = 60
 STOP_SECONDS = 120
+NO_MORE_FILES = "sftp error [4] failure"
+"""What pgBackRest says where an sftp server has as many files open for it as it may."""
 TOO_EARLY = (
     "recovery ended before configured recovery target was reached",
     "requested recovery stop point is before consistent recovery point",
@@ -253,6 +255,12 @@ class ClusterCopy:
         if target.value:
             options += [f"--target={target.value}", f"--target-action={'pause' if pause else 'promote'}"]
         done = pgbackrest(self.settings, "restore", *options, data_directory=str(self.directory))
+        # pgBackRest keeps files of an sftp server open, until that gives it no more. What is there already counts.
+        before = -1
+        while done.status != 0 and NO_MORE_FILES in done.errors and before < (there := count_files(self.directory)):
+            before = there
+            say(f"{there} files are there; the server opens no more for this connection, so the next one goes on.")
+            done = pgbackrest(self.settings, "restore", "--delta", *options, data_directory=str(self.directory))
         if done.status != 0:
             reason = why(self.settings, repository, done.reason)
             raise Failure(f"The backup {copy.label} of {repository.place} cannot be restored: {reason}.")
@@ -403,6 +411,11 @@ def open_log(path: Path):
     """A log that begins anew, readable as those of the server are."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
     return os.fdopen(descriptor, "w")
+
+
+def count_files(directory: Path) -> int:
+    """How many files there are in a directory and below it."""
+    return sum(len(names) for _folder, _folders, names in os.walk(directory))
 
 
 def used_megabytes(directory: Path) -> int:
