@@ -228,6 +228,14 @@ def test_a_repository_that_is_not_there_is_made(program, settings, tool, answer)
     assert tool.verbs == ["cat", "init", "unlock"]
 
 
+def test_what_a_killed_run_has_half_written_is_removed(program, settings, tool, tmp_path):
+    (tmp_path / "data" / "ab").mkdir(parents=True)
+    for name in ("abcd", "abcd-tmp-123"):
+        (tmp_path / "data" / "ab" / name).touch()
+    program.prepare(settings, settings.repositories[0])
+    assert os.listdir(tmp_path / "data" / "ab") == ["abcd"]
+
+
 def test_a_repository_that_is_gone_is_not_begun_anew(program, settings, tool):
     gone, other, _third = settings.repositories
     program.write_metrics(settings, {gone.place: {"last_success_timestamp_seconds": NOW, "snapshots": 4}})

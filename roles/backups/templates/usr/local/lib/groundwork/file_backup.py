@@ -430,7 +430,7 @@ def has_been(settings: Settings, repository: Repository) -> bool:
 
 
 def prepare(settings: Settings, repository: Repository) -> None:
-    """Make a repository that is not there, and remove the lock of a killed run."""
+    """Make a repository that is not there, and remove what a killed run has left: its lock, and a half-written file."""
     if not is_made(settings, repository):
         if has_been(settings, repository):
             raise Failure(
@@ -442,6 +442,10 @@ def prepare(settings: Settings, repository: Repository) -> None:
             raise Failure(f"The repository {repository.place} could not be made: {done.reason}.")
     # Only locks of processes that are gone.
     restic(settings, repository, "unlock", timeout=REACH_SECONDS)
+    if repository.type == "directory":
+        # restic itself never looks at them again. This is the only run.
+        for path in Path(repository.path).glob("data/*/*-tmp-*"):
+            path.unlink(missing_ok=True)
 
 
 def remove_expired(settings: Settings, repository: Repository, new: Snapshot) -> list[Snapshot]:
