@@ -292,6 +292,17 @@ def test_a_site_that_was_closed_before_stays_closed(host, play, get, data):
     drop_kept(host, data)
 
 
+def test_a_cluster_that_has_lost_its_data_comes_back(host, play, sql, get, data):
+    sql("CREATE TABLE lost AS SELECT 'lost and found' AS note", "SELECT pg_switch_wal()")
+    time.sleep(3)
+    host.check_output(f"systemctl kill --signal=KILL 'postgresql@*-main'; sleep 1; rm -rf {data}/main/*")
+    run = play("-e", "restore_to=latest", playbook=PLAYBOOKS / "restore.yml")
+    assert "What was left of the one from before is in" in " ".join(run.output.split())
+    assert sql("SELECT note FROM lost") == "lost and found"
+    assert get("/readyz").status == 200
+    host.check_output(f"rm -r {data}/before_*")
+
+
 def test_a_host_without_its_cluster_and_configuration_gets_both_back(host, play, sql, get, data):
     sql("CREATE TABLE survives AS SELECT 'it has survived' AS note", "SELECT pg_switch_wal()")
     time.sleep(3)

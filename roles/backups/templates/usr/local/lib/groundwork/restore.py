@@ -60,6 +60,8 @@ def command_plan(settings: Settings, target: Target, repository: Repository) -> 
     copy = ClusterCopy(settings, live, NAME)
     backup = candidates(settings, repository, target)[0]
     needed = copy.check_space(backup)
+    if not live.is_running:
+        say("The live cluster does not run.")
     return (
         f"The backup {backup.label} of {repository.place}, which ended at {utc(backup.stopped)}, is restored to "
         f"{copy.directory} ({needed} MB); the log is replayed {target.words}; the copy is checked, and takes the place "
@@ -71,6 +73,9 @@ def command_make(settings: Settings, target: Target, repository: Repository) -> 
     """Make a checked copy beside the live cluster."""
     began = time.monotonic()
     live = live_cluster(settings)
+    if (live.data_directory / MARK).exists():
+        # The last swap was killed before its end.
+        say(keep(live))
     if live.is_running:
         # The log has to go beyond a time to be replayed to it, and hold what has been committed until now.
         live.server.ask("SELECT pg_current_xact_id()")
@@ -123,13 +128,9 @@ def command_swap(settings: Settings) -> str:
         start(live)
         raise Failure(f"{str(failure).rstrip('.')}. The cluster from before is in its place again.") from failure
     note = json.loads((place / MARK).read_text(encoding="utf-8"))
-    kept = keep(live, aside)
-    (place / MARK).unlink()
+    told = keep(live)
     run(["systemctl", "start", "--no-block", BACKUP_AFTERWARDS], "Starting a backup")
-    return (
-        f"{live.version}/{live.name} is the cluster {note['target']}. The one from before is {kept}: look into it "
-        f"after pg_ctlcluster {live.version} {kept} start, and remove it by pg_dropcluster {live.version} {kept}."
-    )
+    return f"{live.version}/{live.name} is the cluster {note['target']}. {told}"
 
 
 def hand_over_log(live: Cluster, directory: Path) -> None:
@@ -167,20 +168,33 @@ def start(live: Cluster) -> None:
         time.sleep(0.2)
 
 
-def keep(live: Cluster, aside: Path) -> str:
-    """Keep the cluster from before under a name of its own, stopped. Returns the name; raises Failure."""
+def keep(live: Cluster) -> str:
+    """Keep the cluster from before under a name of its own, stopped, and end the swap. Returns where; raises Failure."""
+    aside = live.data_directory.parent / NAME
     if aside.exists():
         aside.rename(aside.parent / time.strftime(f"{KEPT}%Y%m%d_%H%M%S", time.gmtime()))
     name = max(path.name for path in aside.parent.glob(f"{KEPT}*"))
-    if all(item["cluster"] != name for item in list_clusters()):
-        place = aside.parent / name
-        # Debian's tool moves these to /etc/postgresql and completes them.
-        sample = Path(f"/usr/share/postgresql/{live.version}/postgresql.conf.sample").read_text(encoding="utf-8")
-        for file, text in {**KEPT_FILES, "postgresql.conf": sample}.items():
-            as_postgres(["dd", "status=none", f"of={place / file}"], f"Writing {place / file}", text=text)
-        options = [f"--datadir={place}", "--start-conf=manual", live.version, name]
-        run(["pg_createcluster", *options], f"Registering {place}")
-    return name
+    place = aside.parent / name
+    told = f"What was left of the one from before is in {place}."
+    if (place / "PG_VERSION").exists():
+        if all(item["cluster"] != name for item in list_clusters()):
+            register(live, name, place)
+        told = (
+            f"The one from before is {name}: look into it after pg_ctlcluster {live.version} {name} start, and remove it "
+            f"by pg_dropcluster {live.version} {name}."
+        )
+    (live.data_directory / MARK).unlink()
+    return told
+
+
+def register(live: Cluster, name: str, place: Path) -> None:
+    """Have Debian's tools know a cluster. Raises Failure."""
+    # They move these files to /etc/postgresql and complete them.
+    sample = Path(f"/usr/share/postgresql/{live.version}/postgresql.conf.sample").read_text(encoding="utf-8")
+    for file, text in {**KEPT_FILES, "postgresql.conf": sample}.items():
+        as_postgres(["dd", "status=none", f"of={place / file}"], f"Writing {place / file}", text=text)
+    options = [f"--datadir={place}", "--start-conf=manual", live.version, name]
+    run(["pg_createcluster", *options], f"Registering {place}")
 
 
 def command_discard(settings: Settings) -> str:
