@@ -169,7 +169,7 @@ def start(live: Cluster) -> None:
 
 
 def keep(live: Cluster) -> str:
-    """Keep the cluster from before under a name of its own, stopped, and end the swap. Returns where; raises Failure."""
+    """Keep the cluster from before under a name of its own, and end the swap. Returns where it is; raises Failure."""
     aside = live.data_directory.parent / NAME
     if aside.exists():
         aside.rename(aside.parent / time.strftime(f"{KEPT}%Y%m%d_%H%M%S", time.gmtime()))
@@ -180,8 +180,8 @@ def keep(live: Cluster) -> str:
         if all(item["cluster"] != name for item in list_clusters()):
             register(live, name, place)
         told = (
-            f"The one from before is {name}: look into it after pg_ctlcluster {live.version} {name} start, and remove it "
-            f"by pg_dropcluster {live.version} {name}."
+            f"The one from before is {name}: look into it after pg_ctlcluster {live.version} {name} start, and remove "
+            f"it by pg_dropcluster {live.version} {name}."
         )
     (live.data_directory / MARK).unlink()
     return told
