@@ -443,15 +443,41 @@ def test_an_sftp_server_gets_everything_and_may_be_away(host, sftp_server, play,
     assert not host.file(f"{FOLDER}/repo2.key").exists
 
 
+S3_PROXY = """
+daemon off;
+pid /root/s3/nginx.pid;
+events {}
+http {
+  client_max_body_size 0;
+  server {
+    listen 127.0.0.1:9443 ssl;
+    ssl_certificate /root/s3/cert.pem;
+    ssl_certificate_key /root/s3/key.pem;
+    location / {
+      proxy_pass http://127.0.0.1:9442;
+      proxy_set_header Host $http_host;
+    }
+  }
+}
+"""
+
+
 @pytest.fixture
 def s3_server(host):
-    """A server of S3 with a certificate that only its own authority vouches for; what backups_repositories takes."""
+    """A server of S3 with a certificate that only its own authority vouches for; what backups_repositories takes.
+
+    nginx speaks TLS for it, since moto ends connections in a way that pgBackRest takes for a broken one.
+    """
     host.check_output(
         "mkdir -p /root/s3 && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=s3 -out /root/s3/cert.pem "
-        "-addext subjectAltName=DNS:localhost -keyout /root/s3/key.pem 2>/dev/null; systemd-run --quiet --unit=s3 "
-        "--setenv=S3_IGNORE_SUBDOMAIN_BUCKETNAME=1 /opt/s3/bin/moto_server -H 127.0.0.1 -p 9443 -s "
-        "-c /root/s3/cert.pem -k /root/s3/key.pem"
+        "-addext subjectAltName=DNS:localhost -keyout /root/s3/key.pem 2>/dev/null"
     )
+    host.check_output(f"echo {shlex.quote(S3_PROXY)} > /root/s3/nginx.conf")
+    host.check_output(
+        "systemd-run --quiet --unit=s3 --setenv=S3_IGNORE_SUBDOMAIN_BUCKETNAME=1 "
+        "/opt/s3/bin/moto_server -H 127.0.0.1 -p 9442 && systemd-run --quiet --unit=s3-tls nginx -c /root/s3/nginx.conf"
+    )
+    wait_until("the server answers", lambda: host.socket("tcp://127.0.0.1:9442").is_listening)
     wait_until("the server listens", lambda: host.socket("tcp://127.0.0.1:9443").is_listening)
     yield {
         "type": "s3",
@@ -465,7 +491,7 @@ def s3_server(host):
         "secret_key": "sentinel/of+a-secret-key",
         "certificate_authority": host.file("/root/s3/cert.pem").content_string,
     }
-    host.run("systemctl stop s3")
+    host.run("systemctl stop s3 s3-tls")
 
 
 def test_a_bucket_gets_everything_and_only_a_server_that_proves_itself(host, s3_server, play, start):
