@@ -235,6 +235,30 @@ def test_it_goes_back_to_a_time_a_transaction_and_a_position(host, sql, restore,
     drop_kept(host, data)
 
 
+def test_a_tablespace_comes_back_beside_the_live_one(host, sql, restore, data):
+    host.check_output("install -d -o postgres -g postgres -m 700 /var/lib/postgresql/space")
+    sql("CREATE TABLESPACE space LOCATION '/var/lib/postgresql/space'")
+    sql("CREATE TABLE far TABLESPACE space AS SELECT generate_series(1, 1000) AS n")
+    host.check_output("systemctl start groundwork-backup-differential")
+    # Nothing is left that the server would write by itself.
+    sql("ALTER TABLE far SET (autovacuum_enabled = off)", "UPDATE far SET n = -1", "VACUUM FREEZE far", "CHECKPOINT")
+    where = "find /var/lib/postgresql/space -type f | xargs sha256sum"
+    before = host.check_output(where)
+    point = sql("SELECT pg_current_wal_lsn()")
+    sql("SELECT pg_switch_wal()")
+    assert host.run(f"cd / && {DRILL}").rc == 0
+    assert host.check_output(where) == before
+    assert restore(f"make lsn:{point}").rc == 0 and host.check_output(where) == before
+    assert restore("swap").rc == 0
+    assert sql("SELECT sum(n) FROM far") == "-1000"
+    # The next copy takes nothing away from what is live now.
+    assert restore("make latest").rc == 0 and restore("discard").rc == 0
+    assert sql("SELECT sum(n) FROM far") == "-1000"
+    drop_kept(host, data)
+    sql("DROP TABLE far")
+    sql("DROP TABLESPACE space")
+
+
 def test_a_killed_restore_leaves_the_live_cluster_alone_and_the_next_one_succeeds(host, sql, restore, play, data):
     before = state(host, data)
     host.check_output(f"systemd-run --quiet --unit=groundwork-restore {RESTORE} make latest")

@@ -161,6 +161,18 @@ def test_a_table_with_other_rows_than_there_were_is_named(drill, found, said):
         drill.compare_rows(bounds, found)
 
 
+def test_only_tablespaces_that_no_cluster_uses_are_removed_with_a_copy(cluster_copy, tmp_path):
+    live = cluster_copy.Cluster("17", "main", 5432, tmp_path / "main", tmp_path, True)
+    copy = cluster_copy.ClusterCopy(None, live, "copied")
+    for owner, number in (("main", 1), ("before_x", 2), ("copied", 3)):
+        (tmp_path / owner / "pg_tblspc").mkdir(parents=True)
+        (tmp_path / f"copied_tablespaces_{number}" / "space").mkdir(parents=True)
+        (tmp_path / owner / "pg_tblspc" / "16390").symlink_to(tmp_path / f"copied_tablespaces_{number}" / "space")
+    (tmp_path / "copied_tablespaces_4").mkdir()
+    (tmp_path / "another_tablespaces_5").mkdir()
+    assert sorted(path.name for path in copy.stray_tablespaces()) == ["copied_tablespaces_3", "copied_tablespaces_4"]
+
+
 def test_two_directories_are_exchanged_in_one_step(programs, tmp_path):
     for name in ("one", "other"):
         (tmp_path / name).mkdir()

@@ -145,7 +145,6 @@ class Cluster:
     version: str
     name: str
     port: int
-    owner: int
     data_directory: Path
     configuration: Path
     is_running: bool
@@ -184,7 +183,6 @@ def live_cluster(settings: Settings) -> Cluster:
         version=str(item["version"]),
         name=item["cluster"],
         port=settings.port,
-        owner=int(item["owneruid"]),
         data_directory=Path(item["pgdata"]),
         configuration=Path(item["configdir"]),
         is_running=bool(int(item["running"])),
@@ -211,6 +209,8 @@ class ClusterCopy:
         self.name = name
         self.directory = live.data_directory.parent / name
         self.sockets = Path(SOCKETS) / name
+        # A name of its own each time: after a swap the live cluster goes on with what is there.
+        self.tablespaces = live.data_directory.parent / f"{name}_tablespaces_{time.time_ns()}"
         self.log = Path(f"/var/log/postgresql/{name}.log")
         self.process: subprocess.Popen | None = None
 
@@ -226,8 +226,15 @@ class ClusterCopy:
             command = [self.live.program("pg_ctl"), "stop", "--mode=immediate", "--pgdata", str(self.directory)]
             # It fails where the server has gone without a word.
             run([*AS_POSTGRES, *command], "Stopping the server of an earlier copy", good=(0, 1))
-        for path in (self.directory, self.sockets):
+        for path in (self.directory, self.sockets, *self.stray_tablespaces()):
             as_postgres(["rm", "--recursive", "--force", "--", str(path)], f"Removing {path}")
+
+    def stray_tablespaces(self) -> list[Path]:
+        """Directories of tablespaces of such copies that no other cluster beside it uses."""
+        place = self.directory.parent
+        others = (path for path in place.glob("*/pg_tblspc/*") if path.parents[1] != self.directory)
+        used = {Path(os.readlink(path)).parent for path in others if path.is_symlink()}
+        return [path for path in place.glob(f"{self.name}_tablespaces_*") if path not in used]
 
     def check_space(self, copy: Copy) -> int:
         """Megabytes that it takes. Raises Failure where they are not free, beside the reserve."""
@@ -252,6 +259,8 @@ class ClusterCopy:
         as_postgres(["mkdir", "--mode=0700", "--", str(self.directory)], f"Making {self.directory}")
         as_postgres(["mkdir", "--mode=0755", "--", str(self.sockets)], f"Making {self.sockets}")
         options = [f"--repo={repository.number}", f"--set={copy.label}", f"--type={target.type}"]
+        # Never to where those of the live cluster are.
+        options.append(f"--tablespace-map-all={self.tablespaces}")
         if target.value:
             options += [f"--target={target.value}", f"--target-action={'pause' if pause else 'promote'}"]
         done = pgbackrest(self.settings, "restore", *options, data_directory=str(self.directory))
@@ -315,8 +324,9 @@ class ClusterCopy:
         control = self.live.control(self.directory)
         names = {"max_prepared_transactions": "max_prepared_xacts", "max_locks_per_transaction": "max_locks_per_xact"}
         found = {name: int(control[f"{names.get(name, name)} setting"]) for name in BOUND_BY_THE_LOG}
-        if self.live.is_running:
-            wanted = ", ".join(f"'{name}'" for name in BOUND_BY_THE_LOG)
+        wanted = ", ".join(f"'{name}'" for name in BOUND_BY_THE_LOG)
+        # A live server that does not answer has nothing to add.
+        with contextlib.suppress(Failure):
             now = self.live.server.ask(
                 f"SELECT json_object_agg(name, setting) FROM pg_settings WHERE name IN ({wanted})"
             )
@@ -445,9 +455,11 @@ def candidates(settings: Settings, repository: Repository, target: Target) -> li
     return fit[:1] if target.type in ("default", "time") else fit
 
 
-def check_end(copy: ClusterCopy, repository: Repository, backup: Copy) -> None:
-    """Raise Failure where the log was replayed to its end, and ended before its newest part: one is missing."""
-    newest = newest_segment(copy.settings, repository, backup.cluster)
+def check_end(copy: ClusterCopy, repository: Repository, newest: str) -> None:
+    """Raise Failure where the log, replayed to its end, ended before its newest part: one before that is missing.
+
+    newest: its name before the log was replayed; more comes all the time.
+    """
     said = copy.log.read_text(encoding="utf-8", errors="replace")
     done = re.findall(r"redo done at ([0-9A-F]+/[0-9A-F]+)", said)
     if newest and done and position(done[-1]) < bounds(newest, copy.live.segment_bytes(copy.directory))[0]:
@@ -463,13 +475,14 @@ def bring_back(copy: ClusterCopy, repository: Repository, target: Target, *, pau
     ended = ""
     for backup in candidates(copy.settings, repository, target):
         copy.check_space(backup)
+        newest = newest_segment(copy.settings, repository, backup.cluster)
         say(f"{backup.label} of {repository.place} is being restored to {copy.directory}.")
         copy.make(repository, backup, target, pause=pause)
         say(f"The log is being replayed {target.words}.")
         try:
             copy.replay(paused=pause)
             if target.type == "default":
-                check_end(copy, repository, backup)
+                check_end(copy, repository, newest)
             return backup
         except NotReached as short:
             ended = str(short)

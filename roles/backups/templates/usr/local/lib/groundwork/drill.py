@@ -50,9 +50,11 @@ METRICS = {
 """What the metrics are."""
 
 
-def unarchived_seconds(settings: Settings, live: Cluster, repository: Repository, cluster: int) -> float:
-    """Age of the oldest committed change that is on this host only; 0 where there is none, or nobody can tell."""
-    newest = newest_segment(settings, repository, cluster)
+def unarchived_seconds(live: Cluster, newest: str) -> float:
+    """Age of the oldest committed change that is on this host only; 0 where there is none, or nobody can tell.
+
+    newest: name of the newest part of the log that has left it.
+    """
     if not newest:
         return 0
     end = bounds(newest, live.segment_bytes(live.data_directory))[1]
@@ -107,16 +109,17 @@ def command_drill(settings: Settings, repository: Repository) -> str:
     """Restore, check, remove. Returns what to tell; raises Failure."""
     began = time.time()
     live = live_cluster(settings)
-    [newest] = candidates(settings, repository, Target("default"))
-    lost = unarchived_seconds(settings, live, repository, newest.cluster)
-    noted = counts_of(repository, newest.label)
+    [wanted] = candidates(settings, repository, Target("default"))
+    newest = newest_segment(settings, repository, wanted.cluster)
+    lost = unarchived_seconds(live, newest)
+    noted = counts_of(repository, wanted.label)
     copy = ClusterCopy(settings, live, NAME)
     try:
         backup = bring_back(copy, repository, Target("name", noted["restore_point"]), pause=True)
         compare_rows(noted["rows"], copy.server.count_rows())
         say("The rest of the log is being replayed.")
         copy.go_on()
-        check_end(copy, repository, backup)
+        check_end(copy, repository, newest)
         say("Every table and index of the copy is being read.")
         copy.check_structure()
         sites = site_names()

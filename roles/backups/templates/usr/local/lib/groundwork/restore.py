@@ -76,11 +76,14 @@ def command_make(settings: Settings, target: Target, repository: Repository) -> 
     if (live.data_directory / MARK).exists():
         # The last swap was killed before its end.
         say(keep(live))
-    if live.is_running:
+    try:
         # The log has to go beyond a time to be replayed to it, and hold what has been committed until now.
         live.server.ask("SELECT pg_current_xact_id()")
-        if not send_log(live.server):
-            say("What was committed last has not reached the archive; the copy may lack it.")
+        arrived = send_log(live.server)
+    except Failure:
+        arrived = False
+    if not arrived:
+        say("What was committed last may be missing: the live cluster does not answer, or the archive is away.")
     copy = ClusterCopy(settings, live, NAME)
     try:
         backup = bring_back(copy, repository, target)
