@@ -236,12 +236,19 @@ def test_it_goes_back_to_a_time_a_transaction_and_a_position(host, sql, restore,
 
 
 def test_a_tablespace_comes_back_beside_the_live_one(host, sql, restore, data):
+    # One that follows a restore may still be at work.
+    host.check_output("systemctl start groundwork-backup-differential")
     host.check_output("install -d -o postgres -g postgres -m 700 /var/lib/postgresql/space")
     sql("CREATE TABLESPACE space LOCATION '/var/lib/postgresql/space'")
     sql("CREATE TABLE far TABLESPACE space AS SELECT generate_series(1, 1000) AS n")
+    sql("ALTER TABLE far SET (autovacuum_enabled = off)", "SELECT pg_switch_wal()", "SELECT pg_sleep(2)")
+    # The log says where it was made, and that is where the live one is.
+    for words in ("plan latest", "make latest"):
+        assert "The tablespace in /var/lib/postgresql/space was made after the backup" in restore(words).stderr
+
     host.check_output("systemctl start groundwork-backup-differential")
     # Nothing is left that the server would write by itself.
-    sql("ALTER TABLE far SET (autovacuum_enabled = off)", "UPDATE far SET n = -1", "VACUUM FREEZE far", "CHECKPOINT")
+    sql("UPDATE far SET n = -1", "VACUUM FREEZE far", "CHECKPOINT")
     where = "find /var/lib/postgresql/space -type f | xargs sha256sum"
     before = host.check_output(where)
     point = sql("SELECT pg_current_wal_lsn()")

@@ -173,6 +173,21 @@ def test_only_tablespaces_that_no_cluster_uses_are_removed_with_a_copy(cluster_c
     assert sorted(path.name for path in copy.stray_tablespaces()) == ["copied_tablespaces_3", "copied_tablespaces_4"]
 
 
+def test_a_tablespace_made_after_the_backup_is_not_written_to(cluster_copy, programs, backups, tmp_path, monkeypatch):
+    live = cluster_copy.Cluster("17", "main", 5432, tmp_path / "main", tmp_path, True)
+    copy = cluster_copy.ClusterCopy(None, live, "copied")
+    repository = programs["physical_backup"].Repository(1, "posix", "/srv", "/srv")
+    (tmp_path / "main" / "pg_tblspc").mkdir(parents=True)
+    (tmp_path / "main" / "pg_tblspc" / "16390").symlink_to("/srv/space")
+    said = "            tablespaces:\n                space (16390) => /srv/space\n"
+    done = programs["physical_backup"].Done
+    monkeypatch.setattr(cluster_copy, "pgbackrest", lambda *_words: done(0, said, ""))
+    copy.check_tablespaces(repository, backups[0])
+    (tmp_path / "main" / "pg_tblspc" / "16391").symlink_to("/srv/newer")
+    with pytest.raises(cluster_copy.Failure, match="The tablespace in /srv/newer was made after the backup backup-0"):
+        copy.check_tablespaces(repository, backups[0])
+
+
 def test_two_directories_are_exchanged_in_one_step(programs, tmp_path):
     for name in ("one", "other"):
         (tmp_path / name).mkdir()

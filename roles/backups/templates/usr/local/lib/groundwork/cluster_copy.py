@@ -250,6 +250,25 @@ class ClusterCopy:
             )
         return needed
 
+    def check_tablespaces(self, repository: Repository, copy: Copy) -> None:
+        """Raise Failure where replaying the log would write to a tablespace of the live cluster.
+
+        The log names the place where a tablespace was made, and a server that replays that takes the place. What the
+        backup has itself is kept away from there.
+        """
+        done = pgbackrest(self.settings, f"info --set={copy.label}", f"--repo={repository.number}")
+        if done.status != 0:
+            raise Failure(
+                f"The backup {copy.label} cannot be looked at: {why(self.settings, repository, done.reason)}."
+            )
+        known = re.findall(r"\(([0-9]+)\) => ", done.output)
+        for link in (self.live.data_directory / "pg_tblspc").glob("*"):
+            if link.name not in known:
+                raise Failure(
+                    f"The tablespace in {os.readlink(link)} was made after the backup {copy.label}, and replaying the "
+                    "log would write to it: back up once more."
+                )
+
     def make(self, repository: Repository, copy: Copy, target: Target, *, pause: bool = False) -> None:
         """Put the files of a backup there, and say how far the log is to be replayed. Raises Failure.
 
@@ -475,6 +494,7 @@ def bring_back(copy: ClusterCopy, repository: Repository, target: Target, *, pau
     ended = ""
     for backup in candidates(copy.settings, repository, target):
         copy.check_space(backup)
+        copy.check_tablespaces(repository, backup)
         newest = newest_segment(copy.settings, repository, backup.cluster)
         say(f"{backup.label} of {repository.place} is being restored to {copy.directory}.")
         copy.make(repository, backup, target, pause=pause)

@@ -60,6 +60,7 @@ def command_plan(settings: Settings, target: Target, repository: Repository) -> 
     copy = ClusterCopy(settings, live, NAME)
     backup = candidates(settings, repository, target)[0]
     needed = copy.check_space(backup)
+    copy.check_tablespaces(repository, backup)
     if not live.is_running:
         say("The live cluster does not run.")
     return (
