@@ -64,11 +64,13 @@ ON_ITS_OWN = {
     "ssl": "off",
     "hot_standby": "on",
     "autovacuum": "off",
+    "max_logical_replication_workers": "0",
+    "cron.launch_active_jobs": "off",
     "jit": "off",
     "shared_buffers": "128MB",
     "huge_pages": "off",
 }
-"""What a copy has otherwise than the live server: it must neither be noticed nor take much memory."""
+"""What a copy has otherwise than the live server: it must not be noticed, take much memory or begin work of its own."""
 
 
 class NotReached(Failure):
