@@ -264,6 +264,9 @@ def test_a_tablespace_comes_back_beside_the_live_one(host, sql, restore, data):
     drop_kept(host, data)
     sql("DROP TABLE far")
     sql("DROP TABLESPACE space")
+    # What is left of its place goes with the next copy.
+    assert restore("discard").rc == 0
+    assert host.run(f"ls -d {data}/*_tablespaces_*").rc != 0
 
 
 def test_a_killed_restore_leaves_the_live_cluster_alone_and_the_next_one_succeeds(host, sql, restore, play, data):
