@@ -1,25 +1,17 @@
 """The program of the role backups: what counts, what expires, and what a failure leaves behind."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parents[3] / "roles/backups/templates/usr/local/lib/groundwork/backup.py"
 DAY = 86400
 NOW = 1_800_000_000
 
 
 @pytest.fixture(scope="module")
-def program():
+def program(load):
     """The program, as a module."""
-    spec = importlib.util.spec_from_file_location("groundwork_backup", PROGRAM)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load("backups", "backup")
 
 
 @pytest.fixture

@@ -114,6 +114,13 @@ def test_a_time_before_the_first_backup_is_told(cluster_copy, programs, backups)
         cluster_copy.candidates(None, repository, cluster_copy.Target.parse("2025-12-31 00:00:00Z"))
 
 
+def test_an_empty_repository_is_told(cluster_copy, programs, monkeypatch):
+    monkeypatch.setattr(cluster_copy, "copies", lambda _settings, _repository: [])
+    repository = programs["physical_backup"].Repository(1, "posix", "/srv", "/srv")
+    with pytest.raises(cluster_copy.Failure, match=r"^There is no backup in /srv\.$"):
+        cluster_copy.candidates(None, repository, cluster_copy.Target.parse("latest"))
+
+
 def test_a_backup_of_a_past_that_a_restore_has_left_is_not_taken(cluster_copy, programs, backups, monkeypatch):
     repository = programs["physical_backup"].Repository(1, "posix", "/srv", "/srv")
     # The newest timeline left the first one after the second backup, and the third was made on that all the same.
@@ -132,6 +139,16 @@ def test_the_lineage_is_what_the_newest_history_says(programs, monkeypatch):
     settings = program.Settings("main", 5432, 0, 0, Path(), ())
     found = program.lineage(settings, program.Repository(1, "posix", "/srv", "/srv"), 1)
     assert found == {1: 0x7009EB0, 2: 0x124039970, 10: math.inf}
+
+
+def test_a_log_that_cannot_be_listed_is_not_taken_for_one_without_restores(programs, monkeypatch):
+    program = programs["physical_backup"]
+    monkeypatch.setattr(
+        program, "pgbackrest", lambda *_words: program.Done(49, "", "ERROR: [049]: unable to connect\n")
+    )
+    settings = program.Settings("main", 5432, 0, 0, Path(), ())
+    with pytest.raises(program.Failure, match="The log in s3://far/forge cannot be listed: unable to connect"):
+        program.lineage(settings, program.Repository(1, "s3", "/forge", "s3://far/forge"), 1)
 
 
 def test_the_positions_of_a_part_of_the_log(programs):

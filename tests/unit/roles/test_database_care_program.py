@@ -1,26 +1,18 @@
 """The program that cares for the databases: what needs care, what is left alone, and what its report may show."""
 
-import importlib.util
 import json
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parents[3] / "roles/postgres/templates/usr/local/lib/groundwork/database_care.py"
 MEGABYTE = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def program():
+def program(load):
     """The program, as a module."""
-    spec = importlib.util.spec_from_file_location("groundwork_database_care", PROGRAM)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load("postgres", "database_care")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The program that backs up files: what it makes of what restic says, what counts and expires, where files come to."""
 
-import importlib.util
 import json
 import os
 import sys
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[3] / "roles/backups/templates/usr/local/lib/groundwork"
 SETTINGS = """[files]
 site = forge
 file_directories = {root}/media
@@ -53,17 +51,9 @@ NOT_THERE = "Fatal: unable to open config file: {}\nIs there a repository at the
 
 
 @pytest.fixture(scope="module")
-def program():
-    """The program, as a module; it finds the other one beside itself."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        spec = importlib.util.spec_from_file_location("groundwork_files", FOLDER / "file_backup.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(FOLDER))
-    return module
+def program(load):
+    """The program, as a module."""
+    return load("backups", "file_backup")
 
 
 @pytest.fixture

@@ -1,13 +1,9 @@
 """The program that backs up the cluster: what it makes of what pgBackRest says, and what it then does or leaves."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[3] / "roles/backups/templates/usr/local/lib/groundwork"
 INI = """[global]
 repo1-type=posix
 repo1-path={repository}
@@ -22,17 +18,9 @@ OWN = "[physical]\nstanza = main\nreserve_megabytes = 0\nlate_seconds = 900\nmet
 
 
 @pytest.fixture(scope="module")
-def program():
-    """The program, as a module; it finds the other one beside itself."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        spec = importlib.util.spec_from_file_location("groundwork_physical", FOLDER / "physical_backup.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(FOLDER))
-    return module
+def program(load):
+    """The program, as a module."""
+    return load("backups", "physical_backup")
 
 
 @pytest.fixture

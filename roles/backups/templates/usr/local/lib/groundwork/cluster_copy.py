@@ -462,8 +462,10 @@ def used_megabytes(directory: Path) -> int:
 def candidates(settings: Settings, repository: Repository, target: Target) -> list[Copy]:
     """Backups from which a target may be reached, the best first. Raises Failure where there is none."""
     found = copies(settings, repository)
+    if not found:
+        raise Failure(f"There is no backup in {repository.place}.")
     # After an upgrade of PostgreSQL the server can read only what was made since.
-    cluster = max((copy.cluster for copy in found), default=0)
+    cluster = max(copy.cluster for copy in found)
     line = lineage(settings, repository, cluster)
     found = [copy for copy in found if copy.cluster == cluster and is_part(copy, line)]
     if not found:

@@ -98,7 +98,8 @@ def ask_site(site: str, copy: ClusterCopy) -> None:
 
     It finds the copy's socket where the live one is, and has no network, so it cannot take anything else for it.
     """
-    places = [SOCKETS, *(str(path) for path in [Path(f"/run/{site}-pgbouncer")] if path.is_dir())]
+    # A site with a pool looks for its socket there.
+    places = [place for place in (SOCKETS, f"/run/{site}-pgbouncer") if os.path.isdir(place)]
     options = ["--property=PrivateNetwork=yes", *(f"--property=BindPaths={copy.sockets}:{place}" for place in places)]
     for question in QUESTIONS:
         command = ["env", f"MANAGE_OPTIONS={' '.join(options)}", MANAGE.format(site=site), *question.split()]

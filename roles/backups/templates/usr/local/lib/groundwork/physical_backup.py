@@ -298,13 +298,18 @@ def gaps(wanted: Iterable[str], present: set[str]) -> list[tuple[str, str]]:
     return found
 
 
-def archived(settings: Settings, repository: Repository, cluster: int) -> set[str]:
-    """Names of all parts of a cluster's log that a repository has."""
-    place = f"archive/{settings.stanza}"
-    done = pgbackrest(settings, f"repo-ls {place}", "--recurse", f"--repo={repository.number}")
+def listed_log(settings: Settings, repository: Repository) -> str:
+    """Paths of all that a repository has of the log, one a line. Raises Failure."""
+    done = pgbackrest(settings, f"repo-ls archive/{settings.stanza}", "--recurse", f"--repo={repository.number}")
     if done.status != 0:
         raise Failure(f"The log in {repository.place} cannot be listed: {why(settings, repository, done.reason)}.")
-    return set(re.findall(rf"-{cluster}/[0-9A-F]{{16}}/([0-9A-F]{{24}})-[0-9a-f]{{40}}", done.output))
+    return done.output
+
+
+def archived(settings: Settings, repository: Repository, cluster: int) -> set[str]:
+    """Names of all parts of a cluster's log that a repository has. Raises Failure."""
+    pattern = rf"-{cluster}/[0-9A-F]{{16}}/([0-9A-F]{{24}})-[0-9a-f]{{40}}"
+    return set(re.findall(pattern, listed_log(settings, repository)))
 
 
 def lineage(settings: Settings, repository: Repository, cluster: int) -> dict[int, float]:
@@ -313,13 +318,13 @@ def lineage(settings: Settings, repository: Repository, cluster: int) -> dict[in
     Each restore begins another timeline, so that what came after the moment it went back to is no longer part of it.
     Raises Failure.
     """
-    place = f"archive/{settings.stanza}"
-    done = pgbackrest(settings, f"repo-ls {place}", "--recurse", f"--repo={repository.number}")
-    found = {name: path for path, name in re.findall(rf"(\S+-{cluster}/([0-9A-F]{{8}})\.history)", done.output)}
-    if done.status != 0 or not found:
+    pattern = rf"(\S+-{cluster}/([0-9A-F]{{8}})\.history)"
+    found = {name: path for path, name in re.findall(pattern, listed_log(settings, repository))}
+    if not found:
         return {1: math.inf}
     newest = max(found)
-    done = pgbackrest(settings, f"repo-get {place}/{found[newest]}", f"--repo={repository.number}")
+    path = f"archive/{settings.stanza}/{found[newest]}"
+    done = pgbackrest(settings, f"repo-get {path}", f"--repo={repository.number}")
     if done.status != 0:
         raise Failure(f"The log in {repository.place} cannot be read: {why(settings, repository, done.reason)}.")
     lines = (line.split() for line in done.output.splitlines() if line.strip())

@@ -127,6 +127,9 @@ def command_swap(settings: Settings) -> str:
     try:
         start(live)
     except Failure as failure:
+        if not aside.exists():
+            # A swap that was killed has kept the cluster from before already.
+            raise
         stop(live)
         exchange(aside, place)
         start(live)
