@@ -9,6 +9,8 @@ from __future__ import annotations
 
 MARK = "groundwork-migrations:"
 """Begin of the line that report() prints."""
+CHECKED = "groundwork-checked"
+"""The line that check() prints when the project has passed."""
 
 
 def fits_older_field(field, older) -> bool:
@@ -121,6 +123,14 @@ def names(nodes) -> list[str]:
 def changes_nothing(found: dict) -> bool:
     """Whether `migrate` has no migration to apply, and no name of one to write down."""
     return not found["pending"] and not found["squashed"]
+
+
+def check() -> None:
+    """Run what `manage.py check --deploy` runs; its errors end the process as they do there."""
+    from django.core.management import call_command
+
+    call_command("check", deploy=True, fail_level="ERROR")
+    print(CHECKED, flush=True)
 
 
 def report() -> dict:

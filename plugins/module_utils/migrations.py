@@ -16,13 +16,20 @@ FILE = "migrations.json"
 """What each migration does that older code cannot live with; it outlives the releases that brought them."""
 
 
-def question(migrate: bool = False) -> str:
+def question(migrate: bool = False, check: bool = False) -> str:
     """Python code for `manage.py shell` of a release, which answers with a line that answer() reads.
 
-    migrate: whether it runs `migrate` as well where that changes nothing, which saves a start of Django.
+    migrate: whether it runs `migrate` as well where that changes nothing; check: whether it checks the project before
+    all else, after which passed() is true. Each saves a start of Django.
     """
-    call = django_migrations.report_and_migrate if migrate else django_migrations.report
-    return f"{inspect.getsource(django_migrations)}\n{call.__name__}()\n"
+    calls = [django_migrations.check] if check else []
+    calls.append(django_migrations.report_and_migrate if migrate else django_migrations.report)
+    return inspect.getsource(django_migrations) + "".join(f"\n{call.__name__}()" for call in calls)
+
+
+def passed(output: str) -> bool:
+    """Whether a release has said that its check has passed."""
+    return django_migrations.CHECKED in output.splitlines()
 
 
 def answer(output: str) -> dict:

@@ -36,8 +36,9 @@ from ansible_collections.groundwork.django.plugins.module_utils.venv import STAM
 PROBE_PAUSE = 1.0
 ASKED_AGAIN = 3
 """How often the live release is asked after migrations: each of its connections may fail once on a new column."""
+CHECK = "check"
 MIGRATE = "migrate"
-"""Name of the command that migrates."""
+"""Names of the commands that check the project and that migrate."""
 IMPORT_SECONDS = 6 * 3600
 """How long an import may take; it is one transaction."""
 UV_DIRECTORY = "/opt/groundwork/uv"
@@ -226,10 +227,16 @@ def carry_out_commands(module: AnsibleModule, site: Site) -> list[dict]:
         code, output = command.run(options)
         if code != 0:
             raise site.refuse(params["id"], options["name"], command.reason(code, output))
-        for line in build.warnings(output) if options["name"] == "check" else ():
-            module.warn(line)
+        if options["name"] == CHECK:
+            warn(module, output)
         ran.append({"name": options["name"], "last_line": last_line(output)})
     return ran
+
+
+def warn(module: AnsibleModule, output: str) -> None:
+    """Show the warnings of Django's check."""
+    for line in build.warnings(output):
+        module.warn(line)
 
 
 def start(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
@@ -272,11 +279,11 @@ def start(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
 
 
 def migrate(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
-    """Migrate the database, and see whether the live release can live with that. Raises Refusal."""
+    """Check the project if asked to, migrate, and see whether the live release can live with that. Raises Refusal."""
     params = module.params
     release_id = params["id"]
     at_once = [options["name"] for options in params["commands"][:1]] == [MIGRATE]
-    said = ask_for_migrations(module, site, migrate=at_once)
+    said = ask_for_migrations(module, site, migrate=at_once, check=params["check"])
     if at_once and django_migrations.changes_nothing(said):
         params["commands"] = params["commands"][1:]
     kept = migrations.keep(site, release_id, said)
@@ -311,12 +318,19 @@ def ask_again(site: Site, slot: str, params: dict) -> str:
     return reason
 
 
-def ask_for_migrations(module: AnsibleModule, site: Site, migrate: bool = False) -> dict:
-    """Have a release say which migrations it has, and `migrate` at once where that changes nothing. Raises Refusal."""
+def ask_for_migrations(module: AnsibleModule, site: Site, migrate: bool = False, check: bool = False) -> dict:
+    """Have a release say which migrations it has. Raises Refusal.
+
+    check: whether its project is checked first; migrate: whether it migrates at once where that changes nothing.
+    """
     params = module.params
     command = build.Command(site, params["site"]["runner"], params["id"], "migrations")
-    shell = [*params["manage_command"], "shell", "--verbosity", "0", "-c", migrations.question(migrate)]
+    shell = [*params["manage_command"], "shell", "--verbosity", "0", "-c", migrations.question(migrate, check)]
     code, output = command.run({"command": shell}, "manage.py shell")
+    if check:
+        if not migrations.passed(output):
+            raise site.refuse(params["id"], CHECK, command.reason(code, output))
+        warn(module, output)
     try:
         said, failed = migrations.answer(output), MIGRATE
     except Refusal as refusal:

@@ -363,6 +363,10 @@ options:
     description: What C(migrate) has returned on another host of the site; C(start) keeps it for going back.
     type: dict
     default: {}
+  check:
+    description: Whether C(migrate) has the project pass C(check --deploy) before all else.
+    type: bool
+    default: false
   back:
     description: Whether C(switch) goes back; the release that was live is marked bad then.
     type: bool

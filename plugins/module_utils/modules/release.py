@@ -109,6 +109,7 @@ ARGUMENTS = {
     "manage_command": WORDS,
     "restore_point_command": WORDS,
     "migrations": {"type": "dict", "default": {}},
+    "check": {"type": "bool", "default": False},
     "back": {"type": "bool", "default": False},
     "anyway": {"type": "bool", "default": False},
     "bad_again": {"type": "bool", "default": False},

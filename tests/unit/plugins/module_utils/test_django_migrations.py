@@ -9,7 +9,8 @@ from pathlib import Path
 
 import django
 import pytest
-from ansible_collections.groundwork.django.plugins.module_utils import django_migrations, migrations
+from ansible_collections.groundwork.django.plugins.module_utils import build, django_migrations, migrations
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 from django.conf import settings
 
 if not settings.configured:
@@ -130,11 +131,17 @@ class Project:
         text = "\n".join([*head, *lines, f"    operations = [{operations}]", ""])
         (self.migrations / f"{name}.py").write_text(text, encoding="utf-8")
 
+    def run(self, *words: str) -> subprocess.CompletedProcess:
+        """Run a management command, which may fail."""
+        command = [sys.executable, "-B", "manage.py", *words]
+        return subprocess.run(
+            command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+
     def manage(self, *words: str) -> str:
         """Run a management command."""
-        command = [sys.executable, "-B", "manage.py", *words]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        done = self.run(*words)
+        assert done.returncode == 0, done.stdout
         return done.stdout
 
     def ask(self) -> dict:
@@ -160,6 +167,35 @@ def test_migrate_runs_along_with_the_question_only_where_it_changes_nothing(tmp_
     project.write("0001_all", MODEL, replaces=[("shop", "0001_first")])
     assert "No migrations to apply." not in project.question(migrate=True)
     assert project.ask()["squashed"] == ["shop.0001_all"], "its name is still to be written down"
+
+
+BROKEN = """
+from django.core.checks import Error, register
+
+@register(deploy=True)
+def broken(app_configs, **options):
+    return [Error("The shop has no door.", id="shop.E001")]
+"""
+
+
+def test_a_project_is_checked_before_it_says_or_migrates_anything(tmp_path):
+    project = Project(tmp_path, SQLITE)
+    project.write("0001_first", MODEL)
+    project.manage("migrate", "--verbosity", "0")
+    good = project.run("shell", "--verbosity", "0", "-c", migrations.question(migrate=True, check=True))
+    assert good.returncode == 0
+    assert migrations.passed(good.stdout)
+    assert build.warnings(good.stdout), "what the check warns of can be shown"
+    assert "No migrations to apply." in good.stdout
+
+    (tmp_path / "shop" / "models.py").write_text(BROKEN, encoding="utf-8")
+    bad = project.run("shell", "--verbosity", "0", "-c", migrations.question(migrate=True, check=True))
+    assert bad.returncode != 0
+    assert not migrations.passed(bad.stdout)
+    assert build.telling_line(bad.stdout) == "?: (shop.E001) The shop has no door."
+    assert "No migrations to apply." not in bad.stdout
+    with pytest.raises(Refusal):
+        migrations.answer(bad.stdout)
 
 
 def test_a_squashed_migration_is_no_stranger_to_code_that_knows_its_parts_nor_they_to_it(tmp_path):
