@@ -112,7 +112,7 @@ def main() -> None:
     newest = sql("SELECT extract(epoch FROM max(at)) FROM heartbeat")
     rows = sql("SELECT count(*) FROM ballast")
     version = host("ls /etc/postgresql")
-    host(f"systemctl kill --signal=KILL postgresql@{version}-main; rm -rf /var/lib/postgresql/{version}/main/*")
+    host(f"rm -rf /var/lib/postgresql/{version}/main/*; systemctl kill --signal=KILL postgresql@{version}-main")
     restored = play("restore", "-e", "restore_to=latest")
     lost = float(newest) - float(sql("SELECT extract(epoch FROM max(at)) FROM heartbeat"))
     if sql("SELECT count(*) FROM ballast") != rows:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import json
 import os
 import re
 import shlex
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,24 +81,92 @@ class Run:
     changed: int
 
 
+def run_playbook(arguments: tuple[str, ...], playbook: Path | None, values: dict) -> subprocess.CompletedProcess:
+    """Run a playbook for the scenario's hosts, the scenario's own one if none is given."""
+    own = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "converge.yml"
+    playbook = playbook or (own if own.exists() else Path(__file__).parent / "shared" / "converge.yml")
+    inventory = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
+    command = ["ansible-playbook", "--inventory", str(inventory), *arguments, str(playbook)]
+    if values:
+        command += ["--extra-vars", json.dumps(values)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture(scope="session")
 def play() -> Callable[..., Run]:
-    """Return `play(*arguments)`: the scenario's own playbook once more, with these arguments of ansible-playbook.
+    """Return `play(*arguments, **values)`: the scenario's own playbook once more, with these arguments and variables.
 
     `playbook=` is another one to run. Fails when the run does.
     """
 
-    def run(*arguments: str, playbook: Path | None = None) -> Run:
-        own = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "converge.yml"
-        playbook = playbook or (own if own.exists() else Path(__file__).parent / "shared" / "converge.yml")
-        inventory = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
-        command = ["ansible-playbook", "--inventory", str(inventory), *arguments, str(playbook)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    def run(*arguments: str, playbook: Path | None = None, **values: object) -> Run:
+        done = run_playbook(arguments, playbook, values)
         assert done.returncode == 0, done.stdout + done.stderr
         recap = done.stdout.rpartition("PLAY RECAP")[2]
         return Run(done.stdout, *(sum(map(int, re.findall(rf"{word}=(\d+)", recap))) for word in ("ok", "changed")))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def refused() -> Callable[..., str]:
+    """Return `refused(*arguments, **values)`, which takes what `play` takes: a run that has to fail.
+
+    It returns what was said, as one line.
+    """
+
+    def run(*arguments: str, playbook: Path | None = None, **values: object) -> str:
+        done = run_playbook(arguments, playbook, values)
+        assert done.returncode != 0, done.stdout
+        return " ".join((done.stdout + done.stderr).split())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[..., float]:
+    """Return `wait_until(what, true)`: wait until `true()` is true; it returns how long that took, in seconds."""
+
+    def wait(what: str, true: Callable[[], object], seconds: float = 60) -> float:
+        begin = time.monotonic()
+        while not true():
+            assert time.monotonic() - begin < seconds, f"{what}: not within {seconds} s"
+            time.sleep(0.2)
+        return time.monotonic() - begin
+
+    return wait
+
+
+@pytest.fixture
+def start(host) -> Callable[..., object]:
+    """Return `start(unit)`: run a unit as its timer does; it returns the finished command."""
+
+    def run(unit: str) -> object:
+        host.run(f"systemctl reset-failed {unit}")
+        return host.run(f"systemctl start {unit}")
+
+    return run
+
+
+@pytest.fixture
+def edited(host) -> Callable[..., contextlib.AbstractContextManager]:
+    """Return `edited(path, **changes)`: other values in a file of settings for a while.
+
+    `_` stands for a hyphen, too, and what stands before a name is left as it is.
+    """
+
+    @contextlib.contextmanager
+    def edit(path: str, **changes: str) -> Iterator[None]:
+        host.check_output(f"cp -p {path} /root/kept")
+        for name, value in changes.items():
+            pattern = name.replace("_", "[-_]")
+            host.check_output(f"sed -i -E 's|^([a-z0-9-]*{pattern} ?= ?).*$|\\1{value}|' {path}")
+        try:
+            yield
+        finally:
+            host.check_output(f"cat /root/kept > {path}")
+
+    return edit
 
 
 @pytest.fixture

@@ -1,12 +1,9 @@
 """The promises of the role's README about the cluster and its log, with a real server and a real repository."""
 
-import contextlib
 import json
 import os
 import re
 import shlex
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -44,17 +41,6 @@ def labels(pgbackrest):
 
 
 @pytest.fixture
-def start(host):
-    """Function that runs a unit as its timer does, and returns the finished command."""
-
-    def run(unit):
-        host.run(f"systemctl reset-failed {unit}")
-        return host.run(f"systemctl start {unit}")
-
-    return run
-
-
-@pytest.fixture
 def complaint(host):
     """Function that returns the newest message of a failure."""
 
@@ -72,48 +58,12 @@ def has_sftp(host) -> bool:
     return tuple(map(int, version.split(".")[:2])) >= (2, 46)
 
 
-@contextlib.contextmanager
-def edited(host, path, **changes):
-    """Have other values in a file of settings for a while; `_` stands for a hyphen in their names."""
-    host.check_output(f"cp -p {path} /root/kept")
-    for name, value in changes.items():
-        host.check_output(f"sed -i -E 's|^(.*{name.replace('_', '[-_]')}) ?=.*$|\\1={value}|' {path}")
-    try:
-        yield
-    finally:
-        host.check_output(f"cat /root/kept > {path}")
-
-
-def wait_until(what, true, seconds=60):
-    """Wait until something is true and return how long it took."""
-    begin = time.monotonic()
-    while not true():
-        assert time.monotonic() - begin < seconds, f"{what}: not within {seconds} s"
-        time.sleep(0.5)
-    return time.monotonic() - begin
-
-
 def idle(host):
     """Whether no backup of the cluster is at work."""
     return host.run(f"systemctl is-active {FULL} {DIFFERENTIAL}").stdout.split().count("activating") == 0
 
 
-def converge(play, **values):
-    """Apply the role once more with further values."""
-    return play("--diff", "--extra-vars", json.dumps(values))
-
-
-def refused(**values) -> str:
-    """Apply the role with values that it has to refuse, and return what it said."""
-    playbook = Path(__file__).parents[2] / "shared" / "converge.yml"
-    inventory = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
-    command = ["ansible-playbook", "--diff", "-v", "-i", inventory, "--extra-vars", json.dumps(values), playbook]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode != 0, done.stdout
-    return " ".join((done.stdout + done.stderr).split())
-
-
-def test_the_first_full_backup_follows_the_first_run(host, labels):
+def test_the_first_full_backup_follows_the_first_run(host, labels, wait_until):
     wait_until("the first backup ends", lambda: labels() and idle(host))
     assert [label[-1] for label in labels()] == ["F"]
     assert host.check_output(f"systemctl show -P Result {FULL}") == "success"
@@ -126,7 +76,7 @@ def test_the_log_reaches_the_archive_and_the_run_says_so(host):
     assert f"PostgreSQL's log reaches {REPOSITORY}; the first full backup has been started." in journal
 
 
-def test_a_change_is_in_the_archive_within_a_minute(sql):
+def test_a_change_is_in_the_archive_within_a_minute(sql, wait_until):
     # The wait is longest right after a change of segment.
     sql("SELECT pg_switch_wal()")
     sql(f"CREATE TABLE notes AS SELECT '{SENTINEL}'::text AS note")
@@ -173,7 +123,7 @@ def test_the_passphrase_is_in_one_file_and_nowhere_else(host, passphrase, play, 
     assert passphrase not in host.check_output("journalctl --no-pager --output=export")
     # Not even where the file is written anew.
     host.check_output(f"echo '# changed by hand' >> {PGBACKREST}")
-    run = converge(play)
+    run = play("--diff")
     assert run.changed > 0 and "pgbackrest.conf" in run.output and passphrase not in run.output
 
 
@@ -199,7 +149,7 @@ def test_the_metrics_tell_when_what_and_how_far_behind(host, start):
     assert float(re.search(r"^groundwork_backup_archive_lag_seconds ([\d.]+)$", text, re.M)[1]) < 60
 
 
-def test_a_row_written_after_the_last_backup_is_restored_as_the_documentation_says(host, sql):
+def test_a_row_written_after_the_last_backup_is_restored_as_the_documentation_says(host, sql, wait_until):
     page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
     commands = page.split("## The cluster as it was at a moment")[1].split("```sh\n")[1].split("```")[0]
     sql("CREATE TABLE late AS SELECT 'written late' AS note")
@@ -231,7 +181,7 @@ def begin(host):
     return run
 
 
-def test_two_runs_at_once_do_not_disturb_each_other(host, begin, labels):
+def test_two_runs_at_once_do_not_disturb_each_other(host, begin, labels, wait_until):
     before = labels()
     begin()
     done = host.run(f"{PROGRAM} run differential")
@@ -240,7 +190,7 @@ def test_two_runs_at_once_do_not_disturb_each_other(host, begin, labels):
     assert len(labels()) == len(before) + 1
 
 
-def test_a_killed_backup_does_not_count_and_the_next_one_succeeds(host, begin, start, labels):
+def test_a_killed_backup_does_not_count_and_the_next_one_succeeds(host, begin, start, labels, wait_until):
     before = labels()
     begin()
     host.check_output(f"systemctl kill --signal=KILL {FULL}")
@@ -250,11 +200,28 @@ def test_a_killed_backup_does_not_count_and_the_next_one_succeeds(host, begin, s
     assert labels()[: len(before)] == before and len(labels()) == len(before) + 1
 
 
-def test_a_damaged_repository_is_told_and_nothing_is_removed_from_it(host, start, labels, complaint):
+def test_a_server_that_is_killed_while_it_is_backed_up_loses_nothing_and_the_backup_does_not_count(
+    host, begin, start, labels, sql, complaint, wait_until
+):
+    before = labels()
+    sql("CREATE TABLE survivor AS SELECT 'committed' AS note")
+    begin()
+    host.check_output("kill -KILL $(systemctl show -P MainPID 'postgresql@*-main')")
+    wait_until("the run has ended", lambda: idle(host))
+    assert host.check_output(f"systemctl show -P Result {FULL}") == "exit-code"
+    assert re.search(rf"The full backup to {REPOSITORY} failed: .+\. The last good one is {before[-1]}\.", complaint())
+    assert labels() == before
+    wait_until("the server is back", lambda: host.run("pg_isready -q").rc == 0)
+    assert sql("SELECT note FROM survivor") == "committed"
+    sql("DROP TABLE survivor")
+    assert start(FULL).rc == 0
+
+
+def test_a_damaged_repository_is_told_and_nothing_is_removed_from_it(host, start, labels, complaint, edited):
     before = labels()
     path = host.check_output(f"find {REPOSITORY}/backup/main/{before[0]}/pg_data -type f -size +8k | head -1")
     # With these settings one full backup is enough, and the next one would remove the others.
-    with edited(host, PGBACKREST, retention_full_type="count", retention_full="1"):
+    with edited(PGBACKREST, retention_full_type="count", retention_full="1"):
         host.check_output(f"cp -p {path} /root/whole")
         host.check_output(f"printf '\\377\\000\\377' | dd of={path} bs=1 seek=3000 conv=notrunc status=none")
         assert start(FULL).rc != 0
@@ -266,7 +233,7 @@ def test_a_damaged_repository_is_told_and_nothing_is_removed_from_it(host, start
         assert len(labels()) == 1
 
 
-def test_a_full_repository_is_foreseen_and_the_last_good_backup_stays(host, start, labels, complaint):
+def test_a_full_repository_is_foreseen_and_the_last_good_backup_stays(host, start, labels, complaint, edited):
     host.check_output(
         "mkdir -p /mnt/small && mount -t tmpfs -o size=64m tmpfs /mnt/small && chown postgres: /mnt/small"
     )
@@ -281,7 +248,7 @@ def test_a_full_repository_is_foreseen_and_the_last_good_backup_stays(host, star
         assert f"The last good one is {before[-1]}." in complaint()
         # Without the reserve it fills while the backup is written.
         host.check_output(fill.format(2))
-        with edited(host, "/etc/groundwork/physical_backup.conf", reserve_megabytes="-1000"):
+        with edited("/etc/groundwork/physical_backup.conf", reserve_megabytes="-1000"):
             assert start(FULL).rc != 0
         assert f"there is no space left in {REPOSITORY}" in complaint()
         assert labels() == before
@@ -289,9 +256,9 @@ def test_a_full_repository_is_foreseen_and_the_last_good_backup_stays(host, star
         host.check_output(f"umount {REPOSITORY} && umount /mnt/small")
 
 
-def test_a_log_that_could_not_be_kept_is_told_by_the_next_backup(host, start, sql, complaint):
+def test_a_log_that_could_not_be_kept_is_told_by_the_next_backup(host, start, sql, complaint, wait_until, edited):
     # Nobody can write there, so the server's log waits, until more waits than may.
-    with edited(host, PGBACKREST, archive_push_queue_max="64MB"):
+    with edited(PGBACKREST, archive_push_queue_max="64MB"):
         host.check_output(f"chown -R root {REPOSITORY}/archive/main/*-1")
         try:
             for _ in range(8):
@@ -306,7 +273,7 @@ def test_a_log_that_could_not_be_kept_is_told_by_the_next_backup(host, start, sq
     assert start(DIFFERENTIAL).rc == 0
 
 
-def test_another_passphrase_is_one_sentence_and_changes_nothing(host, sql):
+def test_another_passphrase_is_one_sentence_and_changes_nothing(host, sql, refused):
     before = host.check_output(f"sha256sum {PGBACKREST}")
     said = refused(backups_passphrase="another passphrase than before".replace(" ", "-"))
     assert f"The repository {REPOSITORY} is encrypted with another passphrase than backups_passphrase" in said
@@ -315,10 +282,10 @@ def test_another_passphrase_is_one_sentence_and_changes_nothing(host, sql):
     assert host.run(f"{PROGRAM} validate").rc == 0
 
 
-def test_the_log_that_waits_for_long_is_a_failure(host, start, sql, complaint):
+def test_the_log_that_waits_for_long_is_a_failure(host, start, sql, complaint, wait_until, edited):
     host.check_output(f"chown -R root {REPOSITORY}/archive/main/*-1")
     try:
-        with edited(host, "/etc/groundwork/physical_backup.conf", late_seconds="1"):
+        with edited("/etc/groundwork/physical_backup.conf", late_seconds="1"):
             sql("INSERT INTO more VALUES (1)", "SELECT pg_switch_wal()", "SELECT pg_sleep(2)")
             assert start("groundwork-archive-status.service").rc != 0
         assert "PostgreSQL's log does not reach its archive: 1 parts of it wait" in complaint()
@@ -336,9 +303,11 @@ def sftp(has_sftp, request):
     return request.getfixturevalue("sftp_server")
 
 
-def test_a_second_repository_beyond_the_host_gets_everything(host, sftp, play, start, labels, sql, complaint):
+def test_a_second_repository_beyond_the_host_gets_everything(
+    host, sftp, play, start, labels, sql, complaint, refused, wait_until, edited
+):
     local = {"type": "directory", "path": REPOSITORY}
-    converge(play, backups_repositories=[local, sftp])
+    play("--diff", backups_repositories=[local, sftp])
     wait_until("its first backup ends", lambda: labels(2) and idle(host))
     key = host.file("/etc/pgbackrest/repo2.key")
     assert (key.user, key.group, key.mode) == ("root", "postgres", 0o640)
@@ -347,7 +316,7 @@ def test_a_second_repository_beyond_the_host_gets_everything(host, sftp, play, s
 
     # While it is away the other one goes on, and the log waits for it.
     before = labels(1)
-    with edited(host, PGBACKREST, io_timeout="3"):
+    with edited(PGBACKREST, io_timeout="3"):
         host.check_output("kill $(cat /run/sshd-sftp.pid)")
         sql("INSERT INTO more VALUES (2)", "SELECT pg_switch_wal()")
         assert start(DIFFERENTIAL).rc != 0
@@ -364,7 +333,7 @@ def test_a_second_repository_beyond_the_host_gets_everything(host, sftp, play, s
         "host_public_keys": [" ".join(host.file("/etc/ssh/ssh_host_rsa_key.pub").content_string.split()[:2])],
     }
     assert "sftp://localhost/keep cannot be read" in refused(backups_repositories=[local, other])
-    converge(play)
+    play("--diff")
     assert not host.file("/etc/pgbackrest/repo2.key").exists
 
 
@@ -375,26 +344,26 @@ def test_it_is_sandboxed_and_gives_way_to_the_site(host):
         assert "Nice=10" in host.check_output(f"systemctl show -p Nice {unit}.service")
 
 
-def test_the_cluster_is_backed_up_while_any_site_of_the_host_wants_it(host, play, sql):
+def test_the_cluster_is_backed_up_while_any_site_of_the_host_wants_it(host, play, sql, wait_until):
     annex = {"groundwork_site_name": "annex", "groundwork_site_domains": ["annex.test"], "backups_file_directories": []}
     state = f"sha256sum {PGBACKREST} /etc/systemd/system/groundwork-*; systemctl show groundwork-* -p Id -p ActiveState"
     host.run("systemctl reset-failed")
     before, started = host.check_output(state), sql("SELECT pg_postmaster_start_time()")
-    converge(play, **annex, backups_physical_enabled=False)
-    converge(play, **annex)
-    converge(play, backups_physical_enabled=False)
+    play("--diff", **annex, backups_physical_enabled=False)
+    play("--diff", **annex)
+    play("--diff", backups_physical_enabled=False)
     assert host.check_output(state) == before
 
-    converge(play, **annex, backups_physical_enabled=False)
+    play("--diff", **annex, backups_physical_enabled=False)
     own = "groundwork-archive* groundwork-backup-* groundwork-drill*"
     assert host.run(f"cd /etc/systemd/system && ls {own} {PGBACKREST}").stdout == ""
     assert host.check_output(f"set -f; systemctl list-units --all --plain --no-legend {own}") == ""
     wait_until("the server knows", lambda: sql("SHOW archive_command") == "/bin/true", 10)
 
-    converge(play)
+    play("--diff")
     assert host.service("groundwork-backup-full.timer").is_running
     assert sql("SHOW archive_command").startswith("pgbackrest ")
-    assert converge(play).changed == 0
+    assert play("--diff").changed == 0
     # The server has gone on all the time.
     assert sql("SELECT pg_postmaster_start_time()") == started
     host.check_output("systemctl disable --now annex-backup.timer; rm -f /etc/systemd/system/annex-*")

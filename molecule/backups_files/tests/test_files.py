@@ -1,12 +1,9 @@
 """The promises of the role's README about files, with a real restic and real repositories."""
 
-import contextlib
 import json
 import os
 import re
 import shlex
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -29,17 +26,6 @@ KEYS = (
 @pytest.fixture(scope="module")
 def passphrase() -> str:
     return (Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "backups_passphrase").read_text().split()[0]
-
-
-@pytest.fixture
-def start(host):
-    """Function that runs the unit as its timer does, and returns the finished command."""
-
-    def run(unit=UNIT):
-        host.run(f"systemctl reset-failed {unit}")
-        return host.run(f"systemctl start {unit}")
-
-    return run
 
 
 @pytest.fixture
@@ -82,26 +68,6 @@ def restore(host):
     return lambda *words: host.run(f"{PROGRAM} restore {SETTINGS} {shlex.join(words)}")
 
 
-@contextlib.contextmanager
-def edited(host, **changes):
-    """Have other values in the settings for a while."""
-    host.check_output(f"cp -p {SETTINGS} /root/kept")
-    for name, value in changes.items():
-        host.check_output(f"sed -i 's|^{name} = .*|{name} = {value}|' {SETTINGS}")
-    try:
-        yield
-    finally:
-        host.check_output(f"cat /root/kept > {SETTINGS}")
-
-
-def wait_until(what, true, seconds=60):
-    """Wait until something is true."""
-    begin = time.monotonic()
-    while not true():
-        assert time.monotonic() - begin < seconds, f"{what}: not within {seconds} s"
-        time.sleep(0.2)
-
-
 def metric(host, name, place=REPOSITORY) -> float:
     labels = re.escape(f'{{repository="{place}",site="forge"}}')
     return float(re.search(rf"^groundwork_files_{name}{labels} (\S+)$", host.file(METRICS).content_string, re.M)[1])
@@ -117,19 +83,9 @@ def now(host) -> str:
     return host.check_output("sleep 1.1; date -u '+%Y-%m-%d %H:%M:%S+00'; sleep 1.1")
 
 
-def refused(**values) -> str:
-    """Apply the role with values that it has to refuse, and return what it said."""
-    playbook = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "converge.yml"
-    inventory = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
-    command = ["ansible-playbook", "--diff", "-v", "-i", inventory, "--extra-vars", json.dumps(values), playbook]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode != 0, done.stdout
-    return " ".join((done.stdout + done.stderr).split())
-
-
 def test_the_files_and_the_dump_leave_together_and_nothing_twice(host, start, told, restic, names):
     assert start("forge-backup.service").rc == 0
-    assert start().rc == 0
+    assert start(UNIT).rc == 0
     assert re.search(rf"{names()[-1]} in {REPOSITORY}: \d+ files, .* verified, 0 removed\.", told())
     held = restic(f"ls {names()[-1]}").stdout.split("\n")
     dump = max(path for path in held if path.endswith(".dump"))
@@ -146,9 +102,9 @@ def test_what_does_not_exist_is_named_in_the_journal(told):
 
 def test_what_is_the_same_is_stored_once(host, start):
     host.check_output(f"head -c 8000000 /dev/urandom > {MEDIA}/film && cp {MEDIA}/film {MEDIA}/copy")
-    assert start().rc == 0
+    assert start(UNIT).rc == 0
     assert 8_000_000 < metric(host, "added_bytes") < 9_000_000
-    assert start().rc == 0
+    assert start(UNIT).rc == 0
     assert metric(host, "added_bytes") < 100_000 and metric(host, "size_bytes") > 16_000_000
 
 
@@ -176,11 +132,11 @@ def test_a_changed_file_comes_back_as_it_was_at_a_time(host, start, restore):
     path = f"{MEDIA}/photos/one.txt"
     host.check_output(f"echo before > {path} && chmod 640 {path} && chown forge:www-data {path}")
     before = state_of(host, path)
-    assert start().rc == 0
+    assert start(UNIT).rc == 0
     moment = now(host)
     host.check_output(f"echo after > {path} && chmod 600 {path} && chown root: {path}")
     after = state_of(host, path)
-    assert start().rc == 0
+    assert start(UNIT).rc == 0
 
     done = restore("--to", moment, "--path", path)
     assert done.rc == 0 and "They are in place." in done.stdout
@@ -204,7 +160,7 @@ def test_a_dry_run_tells_what_would_come_back_and_writes_nothing(host, restore, 
 
 def test_keys_and_secrets_come_back_byte_for_byte(host, start, restore):
     before = state_of(host, *KEYS)
-    assert start().rc == 0
+    assert start(UNIT).rc == 0
     host.check_output("rm -rf /etc/letsencrypt /etc/nginx/tls /etc/groundwork/gunicorn_app /var/lib/forge")
     done = restore("--to", "latest")
     assert done.rc == 0, done.stderr
@@ -251,7 +207,7 @@ def test_a_restore_without_room_writes_nothing(host, restore):
         host.check_output("umount /mnt/small")
 
 
-def test_a_killed_restore_leaves_the_live_files_whole(host, restore):
+def test_a_killed_restore_leaves_the_live_files_whole(host, restore, wait_until):
     host.check_output(f"echo live > {MEDIA}/film")
     before = state_of(host, f"{MEDIA}/film", f"{MEDIA}/copy")
     # It stands still when all is there and nothing has been replaced.
@@ -299,7 +255,7 @@ def test_two_runs_at_once_do_not_disturb_each_other(host, names):
     assert names(every=True) == before
 
 
-def test_a_killed_run_does_not_count_and_the_next_one_succeeds(host, start, names):
+def test_a_killed_run_does_not_count_and_the_next_one_succeeds(host, start, names, wait_until):
     before = names(every=True)
     host.check_output(f"touch /root/begin; head -c 150000000 /dev/urandom > {MEDIA}/large")
     writing = f"find {REPOSITORY}/data -type f -newer /root/begin | grep -q ."
@@ -308,27 +264,27 @@ def test_a_killed_run_does_not_count_and_the_next_one_succeeds(host, start, name
     wait_until("the run has ended", lambda: "activating" not in host.run(f"systemctl is-active {UNIT}").stdout, 20)
     assert names(every=True) == before
     host.check_output(f"find {REPOSITORY}/locks -type f | grep -q . && rm {MEDIA}/large")
-    assert start().rc == 0
+    assert start(UNIT).rc == 0
     assert names() == [*before, names()[-1]]
     assert host.run(f"find {REPOSITORY}/locks {REPOSITORY}/data -path '*/locks/*' -o -name '*-tmp-*'").stdout == ""
 
 
-def test_old_snapshots_go_once_a_new_one_is_verified(host, start, names, told):
+def test_old_snapshots_go_once_a_new_one_is_verified(host, start, names, told, edited):
     before = names()
     assert len(before) > 3
-    with edited(host, retention_days="0"):
-        assert start().rc == 0
+    with edited(SETTINGS, retention_days="0"):
+        assert start(UNIT).rc == 0
     assert f"verified, {len(before) - 1} removed." in told()
     assert names()[:-1] == before[-1:] and len(names()) == 2
 
 
-def test_a_file_that_cannot_be_read_is_told_and_nothing_is_removed(host, start, names, told):
+def test_a_file_that_cannot_be_read_is_told_and_nothing_is_removed(host, start, names, told, edited):
     before = names()
     # Not even root can read it.
     host.check_output(f"touch {MEDIA}/broken && mount --bind /proc/sys/vm/compact_memory {MEDIA}/broken")
     try:
-        with edited(host, retention_days="0", minimum_count="1"):
-            assert start().rc != 0
+        with edited(SETTINGS, retention_days="0", minimum_count="1"):
+            assert start(UNIT).rc != 0
     finally:
         host.check_output(f"umount {MEDIA}/broken && rm {MEDIA}/broken")
     said = told(failures=True)
@@ -342,30 +298,30 @@ def test_a_missing_directory_is_a_failure(host, start, told, names):
     before = names(every=True)
     host.check_output(f"mv {MEDIA} /var/lib/forge/elsewhere")
     try:
-        assert start().rc != 0
+        assert start(UNIT).rc != 0
     finally:
         host.check_output(f"mv /var/lib/forge/elsewhere {MEDIA}")
     assert f"The directory {MEDIA}, which is to be backed up, does not exist." in told(failures=True)
     assert names(every=True) == before
 
 
-def test_a_flipped_byte_is_told_and_nothing_is_removed(host, start, names, told):
+def test_a_flipped_byte_is_told_and_nothing_is_removed(host, start, names, told, edited):
     before = names()
     path = host.check_output(f"find {REPOSITORY}/data -type f -size +1M | head -1")
     host.check_output(f"cp -p {path} /root/whole; chmod u+w {path}")
-    with edited(host, retention_days="0", minimum_count="1"):
+    with edited(SETTINGS, retention_days="0", minimum_count="1"):
         host.check_output(f"printf '\\377\\000\\377' | dd of={path} bs=1 seek=300000 conv=notrunc status=none")
-        assert start().rc != 0
+        assert start(UNIT).rc != 0
         assert f"The repository {REPOSITORY} is damaged" in told(failures=True)
         assert os.path.basename(path)[:8] in told(failures=True)
         assert names() == before
 
         host.check_output(f"cat /root/whole > {path}")
-        assert start().rc == 0
+        assert start(UNIT).rc == 0
     assert len(names()) == 1
 
 
-def test_a_full_repository_is_foreseen_and_the_last_good_snapshot_stays(host, start, names, told):
+def test_a_full_repository_is_foreseen_and_the_last_good_snapshot_stays(host, start, names, told, edited):
     host.check_output("mkdir -p /mnt/small && mount -t tmpfs -o size=96m tmpfs /mnt/small")
     host.check_output(f"cp -a {REPOSITORY}/. /mnt/small && mount --bind /mnt/small {REPOSITORY}")
     free = "$(($(df --output=avail -BM /mnt/small | tr -dc 0-9) - {0}))"
@@ -373,25 +329,25 @@ def test_a_full_repository_is_foreseen_and_the_last_good_snapshot_stays(host, st
     host.check_output(fill.format(14))
     try:
         before = names()
-        assert start().rc != 0
+        assert start(UNIT).rc != 0
         assert f"there is too little space in {REPOSITORY}" in told(failures=True)
         assert f"The last good one is {before[-1]}" in told(failures=True)
         # Without the reserve it fills while the backup is written.
         host.check_output(f"head -c 30000000 /dev/urandom > {MEDIA}/large")
-        with edited(host, reserve_megabytes="-1000"):
-            assert start().rc != 0
+        with edited(SETTINGS, reserve_megabytes="-1000"):
+            assert start(UNIT).rc != 0
         assert f"there is no space left in {REPOSITORY}" in told(failures=True)
         assert names() == before
     finally:
         host.check_output(f"umount {REPOSITORY} && umount /mnt/small; rm -f {MEDIA}/large")
-    assert start().rc == 0
+    assert start(UNIT).rc == 0
 
 
 def test_a_repository_that_is_gone_is_told_and_not_begun_anew(host, start, names, told):
     before = names()
     host.check_output(f"mount -t tmpfs tmpfs {REPOSITORY}")
     try:
-        assert start().rc != 0
+        assert start(UNIT).rc != 0
         assert f"The repository {REPOSITORY} is gone, and there were backups in it" in told(failures=True)
         assert host.check_output(f"ls -A {REPOSITORY}") == ""
     finally:
@@ -399,7 +355,7 @@ def test_a_repository_that_is_gone_is_told_and_not_begun_anew(host, start, names
     assert names() == before
 
 
-def test_another_passphrase_is_one_sentence_and_changes_nothing(host, start, told):
+def test_another_passphrase_is_one_sentence_and_changes_nothing(host, start, told, refused):
     state = f"sha256sum {FOLDER}/*; find {REPOSITORY}/keys {REPOSITORY}/config"
     before = host.check_output(state)
     said = refused(backups_passphrase="another-passphrase-than-before")
@@ -409,27 +365,27 @@ def test_another_passphrase_is_one_sentence_and_changes_nothing(host, start, tol
     # A run refuses it too, rather than make another repository.
     host.check_output(f"cp -p {FOLDER}/passphrase.txt /root/right && echo another-passphrase > {FOLDER}/passphrase.txt")
     try:
-        assert start().rc != 0
+        assert start(UNIT).rc != 0
         assert "is encrypted with another passphrase than backups_passphrase" in told(failures=True)
     finally:
         host.check_output(f"cat /root/right > {FOLDER}/passphrase.txt")
     assert host.check_output(state) == before
 
 
-def test_an_sftp_server_gets_everything_and_may_be_away(host, sftp_server, play, start, told):
+def test_an_sftp_server_gets_everything_and_may_be_away(host, sftp_server, play, start, told, refused):
     local, place = {"type": "directory", "path": "/var/lib/pgbackrest"}, "sftp://localhost/keep-files/forge"
     play("--extra-vars", json.dumps({"backups_repositories": [local, sftp_server]}))
     key = host.file(f"{FOLDER}/repo2.key")
     assert (key.user, key.mode) == ("root", 0o600)
-    assert start().rc == 0
+    assert start(UNIT).rc == 0
     # While it is away the other one goes on.
     before, away = metric(host, "snapshots"), metric(host, "snapshots", place)
     host.check_output("kill $(cat /run/sshd-sftp.pid)")
-    assert start().rc != 0
+    assert start(UNIT).rc != 0
     assert f"The repository {place} cannot be read: ssh: connect to host localhost port 2222" in told(failures=True)
     assert metric(host, "snapshots") == before + 1 and metric(host, "snapshots", place) == away
     host.check_output("/usr/sbin/sshd -f /root/sftp/config")
-    assert start().rc == 0
+    assert start(UNIT).rc == 0
     assert metric(host, "snapshots", place) == away + 1
     host.check_output("mkdir -p /root/out")
     done = host.run(f"{PROGRAM} restore {SETTINGS} --to latest --repository 2 --path {KEYS[1]} --target /root/out")
@@ -463,7 +419,7 @@ http {
 
 
 @pytest.fixture
-def s3_server(host):
+def s3_server(host, wait_until):
     """A server of S3 with a certificate that only its own authority vouches for; what backups_repositories takes.
 
     nginx speaks TLS for it, since moto ends connections in a way that pgBackRest takes for a broken one.
@@ -494,7 +450,7 @@ def s3_server(host):
     host.run("systemctl stop s3 s3-tls")
 
 
-def test_a_bucket_gets_everything_and_only_a_server_that_proves_itself(host, s3_server, play, start):
+def test_a_bucket_gets_everything_and_only_a_server_that_proves_itself(host, s3_server, play, start, refused):
     place = "s3://localhost/forge-files/forge"
     run = play("--diff", "--extra-vars", json.dumps({"backups_repositories": [s3_server]}))
     secret = host.file(f"{FOLDER}/repo1.credentials")
@@ -516,7 +472,7 @@ def test_a_bucket_gets_everything_and_only_a_server_that_proves_itself(host, s3_
     assert host.run(f"ls {FOLDER}/repo1.*").stdout == ""
 
 
-def test_the_cluster_goes_to_a_bucket_too(host, s3_server, play):
+def test_the_cluster_goes_to_a_bucket_too(host, s3_server, play, refused, wait_until):
     # pgBackRest makes no bucket.
     make = "import ssl, urllib.request as u; u.urlopen(u.Request('https://localhost:9443/vault', method='PUT'), "
     host.check_output(f"python3 -c \"{make}context=ssl.create_default_context(cafile='/root/s3/cert.pem'))\"")

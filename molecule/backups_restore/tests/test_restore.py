@@ -1,17 +1,16 @@
 """The promises about putting the cluster back and about drills, with the whole site on a real host."""
 
-import contextlib
 import json
-import os
 import re
 import shlex
-import subprocess
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
 PLAYBOOKS = Path(__file__).parents[3] / "playbooks"
+RESTORE_PLAYBOOK, DRILL_PLAYBOOK = PLAYBOOKS / "restore.yml", PLAYBOOKS / "drill.yml"
 LIBRARY = "/usr/local/lib/groundwork"
 RESTORE, DRILL = f"{LIBRARY}/restore.py", f"{LIBRARY}/drill.py"
 REPOSITORY = "/var/lib/pgbackrest"
@@ -38,30 +37,6 @@ def first_backup(host):
     host.check_output("systemctl start groundwork-backup-differential")
 
 
-@pytest.fixture
-def refused():
-    """Function that runs a playbook that has to fail, and returns what it said."""
-
-    def run(name, *arguments):
-        inventory = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
-        command = ["ansible-playbook", "-i", inventory, *arguments, PLAYBOOKS / name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode != 0, done.stdout
-        return " ".join((done.stdout + done.stderr).split())
-
-    return run
-
-
-@contextlib.contextmanager
-def edited(host, path, expression):
-    """Have a file changed by sed for a while."""
-    host.check_output(f"cp -p {path} /root/kept && sed -i -E {shlex.quote(expression)} {path}")
-    try:
-        yield
-    finally:
-        host.check_output(f"cat /root/kept > {path}")
-
-
 def state(host, data):
     """What must be the same where nothing was changed: the clusters, and since when the server runs."""
     since = host.check_output("systemctl show -P ExecMainStartTimestamp 'postgresql@*-main'")
@@ -70,7 +45,7 @@ def state(host, data):
 
 def test_a_drill_restores_the_newest_backup_and_leaves_nothing(host, play, data):
     before = state(host, data)
-    run = play(playbook=PLAYBOOKS / "drill.yml")
+    run = play(playbook=DRILL_PLAYBOOK)
     said = " ".join(run.output.split())
     assert re.search(
         r"restores: \d+ tables have the rows they had, every table and index is whole, the code of forge", said
@@ -112,13 +87,13 @@ def test_a_drill_fails_by_name_and_is_no_success(host, sql, refused):
     noted = json.loads(host.file(newest).content_string)
     noted["rows"][name] = [123456, 123456]
     host.check_output(f"printf %s {shlex.quote(json.dumps(noted))} > {newest}")
-    assert f"The drill failed. The table {name} has" in refused("drill.yml")
+    assert f"The drill failed. The table {name} has" in refused(playbook=DRILL_PLAYBOOK)
     host.check_output(f"cat /root/counts > {newest}")
     # The project's own code finds something.
     sql("CREATE TABLE kept AS SELECT * FROM django_migrations WHERE name = '0001_initial' AND app = 'forge'")
     sql("DELETE FROM django_migrations WHERE name = '0001_initial' AND app = 'forge'", "SELECT pg_switch_wal()")
     time.sleep(2)
-    assert "manage.py migrate --check of forge with the copy failed" in refused("drill.yml")
+    assert "manage.py migrate --check of forge with the copy failed" in refused(playbook=DRILL_PLAYBOOK)
     sql("INSERT INTO django_migrations SELECT * FROM kept", "DROP TABLE kept")
     assert host.file(METRICS).content_string == success
 
@@ -128,7 +103,7 @@ def test_a_damaged_backup_and_a_gap_in_the_log_are_told_by_a_drill(host, sql, re
     path = host.check_output(f"find {REPOSITORY}/backup/main/{label}/pg_data/base -type f -size +8k | head -1")
     host.check_output(f"cp -p {path} /root/whole")
     host.check_output(f"printf '\\377\\000\\377' | dd of={path} bs=1 seek=3000 conv=notrunc status=none")
-    said = refused("drill.yml")
+    said = refused(playbook=DRILL_PLAYBOOK)
     host.check_output(f"cat /root/whole > {path}")
     assert f"of {REPOSITORY} cannot be restored" in said, said
 
@@ -142,7 +117,7 @@ def test_a_damaged_backup_and_a_gap_in_the_log_are_told_by_a_drill(host, sql, re
     gone = segments.split()[-2]
     host.check_output(f"mv {gone} /root/segment")
     try:
-        said = refused("drill.yml")
+        said = refused(playbook=DRILL_PLAYBOOK)
     finally:
         host.check_output(f"mv /root/segment {gone}")
     assert f"The log in {REPOSITORY} has a gap: it goes on to" in said, said
@@ -151,9 +126,7 @@ def test_a_damaged_backup_and_a_gap_in_the_log_are_told_by_a_drill(host, sql, re
 
 def test_a_dry_run_says_what_would_be_done_and_changes_nothing(host, play, data):
     before = state(host, data)
-    said = " ".join(
-        play("-e", "restore_to=latest", "-e", "restore_dry_run=true", playbook=PLAYBOOKS / "restore.yml").output.split()
-    )
+    said = " ".join(play(restore_to="latest", restore_dry_run=True, playbook=RESTORE_PLAYBOOK).output.split())
     assert re.search(
         rf"The backup \S+ of {REPOSITORY}, which ended at .* is restored to {data}/groundwork_restored", said
     )
@@ -164,25 +137,61 @@ def test_a_dry_run_says_what_would_be_done_and_changes_nothing(host, play, data)
     ("target", "sentence"),
     [
         ("", "restore_to is not set: name what to bring back"),
-        ("next week", '"next week" is not a moment to go back to: write "latest"'),
-        ("2031-01-01 00:00:00+00:00", "is in the future"),
-        ("2001-01-01 00:00:00+00:00", "is before the first backup"),
         ("deploy-unknown", "The log cannot be replayed to the restore point deploy-unknown"),
     ],
 )
 def test_what_cannot_be_brought_back_is_one_sentence_and_changes_nothing(host, data, refused, target, sentence):
     before = state(host, data)
-    said = refused("restore.yml", "-e", json.dumps({"restore_to": target}))
+    said = refused(restore_to=target, playbook=RESTORE_PLAYBOOK)
     assert sentence in said, said
     assert state(host, data) == before
 
 
-def test_a_restore_to_the_point_before_a_destructive_migration_brings_the_rows_back(host, play, sql, get, data):
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("next week", '"next week" is not a moment to go back to: write "latest"'),
+        ("2031-01-01 00:00:00+00:00", "is in the future"),
+        ("2001-01-01 00:00:00+00:00", "is before the first backup"),
+    ],
+)
+def test_a_moment_that_there_is_no_way_to_is_told_at_once(restore, target, sentence):
+    done = restore(f"plan {shlex.quote(target)}")
+    assert done.rc == 1
+    assert sentence in done.stderr
+
+
+DESTRUCTIVE = """
+from django.db import migrations
+
+class Migration(migrations.Migration):
+    dependencies = [("forge", "{newest}")]
+    operations = [migrations.RunSQL("DROP TABLE parts")]
+"""
+
+
+@pytest.fixture
+def destructive(tmp_path) -> dict:
+    """The source of a release of the site that removes a table with all its rows."""
+    source = shutil.copytree(PLAYBOOKS.parent / "app", tmp_path / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    folder = source / "forge" / "migrations"
+    newest = max(path.stem for path in folder.glob("0*.py"))
+    (folder / "9999_destructive.py").write_text(DESTRUCTIVE.format(newest=newest), encoding="utf-8")
+    return {"type": "directory", "path": str(source)}
+
+
+def test_a_restore_to_the_point_before_a_destructive_migration_brings_the_rows_back(
+    host, play, sql, get, data, destructive
+):
     # Written after the last backup, so it is in the log only.
     sql("CREATE TABLE parts AS SELECT n, md5(n::text) AS name FROM generate_series(1, 5000) n")
+    sql("ALTER TABLE parts OWNER TO forge")
     before = sql("SELECT md5(string_agg(name, '' ORDER BY n)) FROM parts")
-    sql("SELECT pg_create_restore_point('deploy-0123456789-abcdef')", "DROP TABLE parts")
-    run = play("-e", "restore_to=deploy-0123456789-abcdef", playbook=PLAYBOOKS / "restore.yml")
+    play(playbook=PLAYBOOKS / "deploy.yml", gunicorn_app_source=destructive)
+    assert sql("SELECT to_regclass('parts') IS NULL") == "t"
+    release = host.check_output("basename $(readlink /srv/forge/$(readlink /srv/forge/live))")
+
+    run = play(restore_to=f"deploy-{release}", playbook=RESTORE_PLAYBOOK)
     assert sql("SELECT md5(string_agg(name, '' ORDER BY n)) FROM parts") == before
     # The site is open again, and can write.
     assert get("/readyz").status == 200
@@ -197,6 +206,9 @@ def test_a_restore_to_the_point_before_a_destructive_migration_brings_the_rows_b
     port = host.check_output(f"pg_lsclusters -h {version} {kept}").split()[2]
     assert sql("SELECT count(*) FROM pg_class WHERE relname = 'parts'", port=port) == "0"
     host.check_output(f"pg_dropcluster --stop {version} {kept}")
+    # The release that has done it is taken back, as nothing in the database stands against that any more.
+    play(playbook=PLAYBOOKS / "rollback.yml")
+    assert sql("SELECT count(*) FROM parts") == "5000"
 
 
 def test_after_a_restore_every_change_is_kept_again(host, sql, play):
@@ -283,6 +295,28 @@ def test_a_killed_restore_leaves_the_live_cluster_alone_and_the_next_one_succeed
     assert state(host, data) == before
 
 
+@pytest.mark.parametrize("directory", ["main", "groundwork_restored"])
+def test_a_server_that_is_killed_during_a_restore_loses_nothing(host, sql, restore, data, wait_until, directory):
+    sql("CREATE TABLE survivor AS SELECT 'committed' AS note")
+    host.check_output(
+        f"systemd-run --quiet --unit=groundwork-restore --property=RemainAfterExit=yes {RESTORE} make latest"
+    )
+    host.check_output(f'timeout 30 sh -c "until [ -e {data}/groundwork_restored/postmaster.pid ]; do sleep 0.05; done"')
+    host.check_output(f"kill -KILL $(head -1 {data}/{directory}/postmaster.pid)")
+    state = "systemctl show -P SubState -P Result groundwork-restore"
+    wait_until("the restore has ended", lambda: "running" not in host.check_output(state))
+    ended = host.check_output(state).split()[-1]
+    said = host.check_output("journalctl --unit=groundwork-restore --output=cat --lines=3")
+    host.run("systemctl stop groundwork-restore; systemctl reset-failed groundwork-restore")
+    # The copy does not need the live server; its own server it does.
+    assert ended == ("success" if directory == "main" else "exit-code"), said
+    wait_until("the server is back", lambda: host.run("pg_isready -q").rc == 0)
+    assert sql("SELECT note FROM survivor") == "committed"
+    sql("DROP TABLE survivor")
+    assert restore("make latest").rc == 0
+    assert restore("discard").rc == 0
+
+
 def test_a_swap_that_was_killed_halfway_is_completed_by_the_next_one(host, sql, restore, data):
     sql("CREATE TABLE half AS SELECT 1 AS n")
     assert restore("make latest").rc == 0
@@ -307,21 +341,21 @@ def test_a_copy_that_does_not_start_is_taken_out_again(host, sql, restore, data)
     assert restore("discard").rc == 0
 
 
-def test_too_little_space_and_a_wrong_passphrase_are_one_sentence_before_anything_is_made(host, refused, data):
+def test_too_little_space_and_a_wrong_passphrase_are_one_sentence_before_anything_is_made(host, refused, data, edited):
     before = state(host, data)
-    with edited(host, "/etc/groundwork/physical_backup.conf", r"s/^(reserve_megabytes) = .*/\1 = 99999999/"):
-        said = refused("restore.yml", "-e", "restore_to=latest")
+    with edited("/etc/groundwork/physical_backup.conf", reserve_megabytes="99999999"):
+        said = refused(restore_to="latest", playbook=RESTORE_PLAYBOOK)
         assert f"There is too little space in {data}" in said
-    with edited(host, "/etc/pgbackrest/pgbackrest.conf", r"s/^(repo1-cipher-pass)=.*/\1=not-the-one-that-it-was/"):
-        assert "is encrypted with another passphrase" in refused("restore.yml", "-e", "restore_to=latest")
+    with edited("/etc/pgbackrest/pgbackrest.conf", cipher_pass="not-the-one-that-it-was"):
+        assert "is encrypted with another passphrase" in refused(restore_to="latest", playbook=RESTORE_PLAYBOOK)
     assert state(host, data) == before
 
 
 def test_a_site_that_was_closed_before_stays_closed(host, play, get, data):
-    play("-e", "groundwork_maintenance=on", playbook=PLAYBOOKS / "maintenance.yml")
-    play("-e", "restore_to=latest", playbook=PLAYBOOKS / "restore.yml")
+    play(groundwork_maintenance="on", playbook=PLAYBOOKS / "maintenance.yml")
+    play(restore_to="latest", playbook=RESTORE_PLAYBOOK)
     assert host.file("/etc/nginx/groundwork/forge/maintenance").exists
-    play("-e", "groundwork_maintenance=off", playbook=PLAYBOOKS / "maintenance.yml")
+    play(groundwork_maintenance="off", playbook=PLAYBOOKS / "maintenance.yml")
     assert get("/readyz").status == 200
     drop_kept(host, data)
 
@@ -329,8 +363,8 @@ def test_a_site_that_was_closed_before_stays_closed(host, play, get, data):
 def test_a_cluster_that_has_lost_its_data_comes_back(host, play, sql, get, data):
     sql("CREATE TABLE lost AS SELECT 'lost and found' AS note", "SELECT pg_switch_wal()")
     time.sleep(3)
-    host.check_output(f"systemctl kill --signal=KILL 'postgresql@*-main'; sleep 1; rm -rf {data}/main/*")
-    run = play("-e", "restore_to=latest", playbook=PLAYBOOKS / "restore.yml")
+    host.check_output(f"rm -rf {data}/main/*; systemctl kill --signal=KILL 'postgresql@*-main'")
+    run = play(restore_to="latest", playbook=RESTORE_PLAYBOOK)
     assert "What was left of the one from before is in" in " ".join(run.output.split())
     assert sql("SELECT note FROM lost") == "lost and found"
     assert get("/readyz").status == 200
@@ -347,7 +381,7 @@ def test_a_host_without_its_cluster_and_configuration_gets_both_back(host, play,
         "rm -rf /etc/pgbackrest/* /etc/ansible/facts.d/groundwork_forge-physical.fact /var/spool/pgbackrest/* "
         f"/etc/groundwork/physical_backup.conf /etc/groundwork/postgres {COUNTS}"
     )
-    play("-e", "restore_to=latest", playbook=PLAYBOOKS / "restore.yml")
+    play(restore_to="latest", playbook=RESTORE_PLAYBOOK)
     assert sql("SELECT note FROM survives") == "it has survived"
     play()
     assert play().changed == 0

@@ -141,6 +141,22 @@ def test_the_log_is_opened_anew_when_logrotate_asks(host, sql, version):
     host.run(f"rm {log}.1")
 
 
+def test_a_server_that_is_killed_comes_back_with_every_row_and_one_that_is_stopped_does_not(
+    host, sql, version, wait_until
+):
+    unit = f"postgresql@{version}-main"
+    sql("CREATE TABLE survivor AS SELECT 1 AS n")
+    # More often than systemd would start it by itself.
+    for _ in range(6):
+        process = host.check_output(f"systemctl show -P MainPID {unit}")
+        host.check_output(f"kill -KILL {process}")
+        wait_until("the server is back", lambda: sql("SELECT n FROM survivor", check=False).stdout.strip() == "1", 30)
+    sql("DROP TABLE survivor")
+    host.check_output(f"systemctl stop {unit}; sleep 3")
+    assert host.run(f"systemctl is-active {unit}").stdout.strip() == "inactive"
+    host.check_output(f"systemctl start {unit}")
+
+
 def test_another_version_stops_and_creates_no_empty_cluster(host, version, converge):
     defaults = host.file("/etc/postgresql-common/createcluster.d/groundwork.conf")
     assert defaults.contains("^create_main_cluster = false$")
