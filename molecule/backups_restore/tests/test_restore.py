@@ -11,6 +11,7 @@ import pytest
 
 PLAYBOOKS = Path(__file__).parents[3] / "playbooks"
 RESTORE_PLAYBOOK, DRILL_PLAYBOOK = PLAYBOOKS / "restore.yml", PLAYBOOKS / "drill.yml"
+MAINTENANCE_PLAYBOOK = PLAYBOOKS / "maintenance.yml"
 LIBRARY = "/usr/local/lib/groundwork"
 RESTORE, DRILL = f"{LIBRARY}/restore.py", f"{LIBRARY}/drill.py"
 REPOSITORY = "/var/lib/pgbackrest"
@@ -352,11 +353,31 @@ def test_too_little_space_and_a_wrong_passphrase_are_one_sentence_before_anythin
 
 
 def test_a_site_that_was_closed_before_stays_closed(host, play, get, data):
-    play(groundwork_maintenance="on", playbook=PLAYBOOKS / "maintenance.yml")
+    play(groundwork_maintenance="on", playbook=MAINTENANCE_PLAYBOOK)
     play(restore_to="latest", playbook=RESTORE_PLAYBOOK)
     assert host.file("/etc/nginx/groundwork/forge/maintenance").exists
-    play(groundwork_maintenance="off", playbook=PLAYBOOKS / "maintenance.yml")
+    play(groundwork_maintenance="off", playbook=MAINTENANCE_PLAYBOOK)
     assert get("/readyz").status == 200
+    drop_kept(host, data)
+
+
+def test_a_site_that_a_lost_restore_has_closed_is_opened_by_the_next_one_whether_that_succeeds_or_not(
+    host, play, refused, restore, get, sql, data
+):
+    # As a run leaves it that was lost between the closing and the opening.
+    play(groundwork_maintenance="read_only", nginx_maintenance_passing_enabled=True, playbook=MAINTENANCE_PLAYBOOK)
+    host.check_output("dpkg-divert --quiet --local --rename --add /usr/bin/pg_createcluster")
+    try:
+        said = refused(restore_to="latest", playbook=RESTORE_PLAYBOOK)
+    finally:
+        host.check_output("dpkg-divert --quiet --local --rename --remove /usr/bin/pg_createcluster")
+    assert "Registering" in said and "pg_createcluster" in said
+    assert host.check_output("find /etc/nginx/groundwork/forge -name read_only -o -name closed_in_passing") == ""
+    assert get("/readyz").status == 200
+    assert (
+        sql("SELECT count(*) FROM pg_db_role_setting WHERE 'default_transaction_read_only=on' = ANY (setconfig)") == "0"
+    )
+    assert restore("swap").rc == 0
     drop_kept(host, data)
 
 
