@@ -206,7 +206,7 @@ def test_a_server_that_is_killed_while_it_is_backed_up_loses_nothing_and_the_bac
     before = labels()
     sql("CREATE TABLE survivor AS SELECT 'committed' AS note")
     begin()
-    host.check_output("kill -KILL $(systemctl show -P MainPID 'postgresql@*-main')")
+    host.check_output("kill -KILL $(systemctl show -P MainPID 'postgresql@*-main.service')")
     wait_until("the run has ended", lambda: idle(host))
     assert host.check_output(f"systemctl show -P Result {FULL}") == "exit-code"
     assert re.search(rf"The full backup to {REPOSITORY} failed: .+\. The last good one is {before[-1]}\.", complaint())

@@ -149,7 +149,6 @@ class Cluster:
     port: int
     data_directory: Path
     configuration: Path
-    is_running: bool
 
     @property
     def unit(self) -> str:
@@ -160,6 +159,13 @@ class Cluster:
     def server(self) -> Server:
         """Its server."""
         return Server(self.port)
+
+    @property
+    def answers(self) -> bool:
+        """Whether its server answers. One whose files are gone runs on for a while, and does not."""
+        with contextlib.suppress(Failure):
+            return self.server.ask("SELECT true") == "t"
+        return False
 
     def program(self, name: str) -> str:
         """Path of one of PostgreSQL's programs."""
@@ -187,7 +193,6 @@ def live_cluster(settings: Settings) -> Cluster:
         port=settings.port,
         data_directory=Path(item["pgdata"]),
         configuration=Path(item["configdir"]),
-        is_running=bool(int(item["running"])),
     )
 
 

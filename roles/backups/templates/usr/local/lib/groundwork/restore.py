@@ -61,8 +61,8 @@ def command_plan(settings: Settings, target: Target, repository: Repository) -> 
     backup = candidates(settings, repository, target)[0]
     needed = copy.check_space(backup)
     copy.check_tablespaces(repository, backup)
-    if not live.is_running:
-        say("The live cluster does not run.")
+    if not live.answers:
+        say("The live cluster does not answer.")
     return (
         f"The backup {backup.label} of {repository.place}, which ended at {utc(backup.stopped)}, is restored to "
         f"{copy.directory} ({needed} MB); the log is replayed {target.words}; the copy is checked, and takes the place "
