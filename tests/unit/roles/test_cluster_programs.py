@@ -179,7 +179,7 @@ def test_a_table_with_other_rows_than_there_were_is_named(drill, found, said):
 
 
 def test_only_tablespaces_that_no_cluster_uses_are_removed_with_a_copy(cluster_copy, tmp_path):
-    live = cluster_copy.Cluster("17", "main", 5432, tmp_path / "main", tmp_path, True)
+    live = cluster_copy.Cluster("17", "main", 5432, tmp_path / "main", tmp_path)
     copy = cluster_copy.ClusterCopy(None, live, "copied")
     for owner, number in (("main", 1), ("before_x", 2), ("copied", 3)):
         (tmp_path / owner / "pg_tblspc").mkdir(parents=True)
@@ -191,7 +191,7 @@ def test_only_tablespaces_that_no_cluster_uses_are_removed_with_a_copy(cluster_c
 
 
 def test_a_tablespace_made_after_the_backup_is_not_written_to(cluster_copy, programs, backups, tmp_path, monkeypatch):
-    live = cluster_copy.Cluster("17", "main", 5432, tmp_path / "main", tmp_path, True)
+    live = cluster_copy.Cluster("17", "main", 5432, tmp_path / "main", tmp_path)
     copy = cluster_copy.ClusterCopy(None, live, "copied")
     repository = programs["physical_backup"].Repository(1, "posix", "/srv", "/srv")
     (tmp_path / "main" / "pg_tblspc").mkdir(parents=True)
