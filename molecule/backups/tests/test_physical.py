@@ -99,9 +99,10 @@ def test_a_differential_backup_holds_what_has_changed(host, start, labels, sql):
 
 
 def test_every_file_of_a_repository_is_encrypted(host, pgbackrest):
-    listing = host.check_output(f"find {REPOSITORY} -type f").split()
-    bare = [path for path in listing if host.check_output(f"head -c 8 {path}") != "Salted__"]
-    assert len(listing) > 100 and bare == []
+    begins = f'find {REPOSITORY} -type f -exec sh -c \'for path; do head -c 8 "$path"; echo " $path"; done\' sh {{}} +'
+    listing = host.check_output(begins).splitlines()
+    assert len(listing) > 100
+    assert [line for line in listing if not line.startswith("Salted__ ")] == []
     assert host.run(f"grep -rqF {SENTINEL} {REPOSITORY}").rc == 1
     assert pgbackrest("repo-get backup/main/backup.info").stdout.startswith("[")
 
@@ -270,6 +271,29 @@ def test_a_log_that_could_not_be_kept_is_told_by_the_next_backup(host, start, sq
     assert start(DIFFERENTIAL).rc != 0
     assert "of the log before it a part is missing" in complaint() and "is good" in complaint()
     # It is told once: the log is whole from this backup on.
+    assert start(DIFFERENTIAL).rc == 0
+
+
+def test_a_clock_that_was_ahead_is_told_and_what_was_written_meanwhile_is_kept(host, start, labels, sql, complaint):
+    # Backups have the time of the server, and this one believes that it is tomorrow.
+    host.check_output("apt-get -qq install -y libfaketime")
+    [library] = host.check_output("find /usr/lib -name libfaketime.so.1").split()
+    [settings] = host.check_output("ls /etc/postgresql/*/main/environment").split()
+    host.check_output(f"cp -p {settings} /root/kept")
+    host.check_output(f"printf \"%s = '%s'\\n\" LD_PRELOAD {library} FAKETIME +1d > {settings}")
+    try:
+        host.check_output("systemctl restart 'postgresql@*-main.service'")
+        assert start(DIFFERENTIAL).rc == 0
+    finally:
+        host.check_output(f"cat /root/kept > {settings}; systemctl restart 'postgresql@*-main.service'")
+    ahead = labels()[-1]
+    sql("INSERT INTO more VALUES (3)", "SELECT pg_switch_wal()")
+    assert start(DIFFERENTIAL).rc != 0
+    assert f"the clock of this host is behind the newest backup in {REPOSITORY}" in complaint()
+    assert f"The last good one is {ahead}." in complaint() and labels()[-1] == ahead
+    assert start("groundwork-archive-status.service").rc == 0
+    # As the sentence says.
+    assert start(FULL).rc == 0
     assert start(DIFFERENTIAL).rc == 0
 
 

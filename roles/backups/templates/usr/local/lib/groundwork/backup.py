@@ -221,6 +221,14 @@ def verify_archive(path: Path) -> None:
     run(["tar", "--list", "--gzip", f"--file={path}"], f"Reading {path.name}", stdout=subprocess.DEVNULL)
 
 
+def free_megabytes(path: str | Path) -> int:
+    """Space that is free where a directory of this host is. Raises Failure."""
+    try:
+        return shutil.disk_usage(path).free // MEGABYTE
+    except OSError as error:
+        raise Failure(f"The directory {path} cannot be used: {error}.") from error
+
+
 def check_space(settings: Settings, backups: list[Backup]) -> None:
     """Raise Failure where there is no room for one more backup: a quarter more than the last one, and the reserve."""
     if backups:
@@ -233,7 +241,7 @@ def check_space(settings: Settings, backups: list[Backup]) -> None:
                     with contextlib.suppress(OSError):
                         expected += os.lstat(os.path.join(folder, name)).st_size
     needed = expected // MEGABYTE + 1 + settings.reserve_megabytes
-    free = shutil.disk_usage(settings.directory).free // MEGABYTE
+    free = free_megabytes(settings.directory)
     if free < needed:
         raise Failure(
             f"There is too little space in {settings.directory}: {free} MB are free, and a backup needs {needed} MB "

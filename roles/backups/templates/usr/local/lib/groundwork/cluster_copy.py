@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from pathlib import Path
 
 # Root must not leave compiled files here.
 sys.dont_write_bytecode = True
-from backup import AS_POSTGRES, ENVIRONMENT, MEGABYTE, SOCKETS, Busy, Failure, run  # noqa: E402
+from backup import AS_POSTGRES, ENVIRONMENT, MEGABYTE, SOCKETS, Busy, Failure, free_megabytes, run  # noqa: E402
 from physical_backup import (  # noqa: E402
     Copy,
     Repository,
@@ -247,7 +246,7 @@ class ClusterCopy:
         """Megabytes that it takes. Raises Failure where they are not free, beside the reserve."""
         needed = copy.cluster_bytes // MEGABYTE + 1 + self.settings.reserve_megabytes
         place = self.live.data_directory.parent
-        free = shutil.disk_usage(place).free // MEGABYTE
+        free = free_megabytes(place)
         if self.directory.exists():
             free += used_megabytes(self.directory)
         if free < needed:

@@ -44,6 +44,7 @@ from backup import (  # noqa: E402
     end_by_exception,
     exchange,
     expired,
+    free_megabytes,
     place_metrics,
 )
 
@@ -291,14 +292,6 @@ def why(settings: Settings, repository: Repository, said: str) -> str:
         return f"there is no space left in {repository.place}"
     trouble = look_at(settings, repository)[1]
     return f"it {trouble}" if trouble else said
-
-
-def free_megabytes(path: str) -> int:
-    """Space that is free where a directory of this host is."""
-    try:
-        return shutil.disk_usage(path).free // MEGABYTE
-    except OSError as error:
-        raise Failure(f"The directory {path} cannot be used: {error}.") from error
 
 
 def snapshots(settings: Settings, repository: Repository) -> list[Snapshot]:

@@ -19,7 +19,6 @@ import configparser
 import json
 import math
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -38,6 +37,7 @@ from backup import (  # noqa: E402
     Interrupted,
     complain,
     end_by_exception,
+    free_megabytes,
     place_metrics,
     run,
 )
@@ -53,7 +53,7 @@ VERIFIES_FROM = (2, 39)
 SERVER_WAIT_SECONDS = 60
 ARCHIVE_WAIT_SECONDS = 60
 NO_SPACE_MEGABYTES = 32
-OUT_OF_REACH, UPGRADE = "unable to connect", "stanza-upgrade"
+OUT_OF_REACH, UPGRADE, CLOCK = "unable to connect", "stanza-upgrade", "is not later than latest backup label"
 """Words of pgBackRest that tell what has happened."""
 LOCKED, CRYPTO_ERROR, MISSING = 50, 95, (38, 55)
 """Exit statuses of pgBackRest."""
@@ -228,18 +228,16 @@ def why(settings: Settings, repository: Repository, said: str) -> str:
     """Why a command of pgBackRest has failed, as far as that can be told better than by what it said."""
     if OUT_OF_REACH in said:
         return said
-    if repository.type == "posix" and free_megabytes(repository) < NO_SPACE_MEGABYTES:
+    if CLOCK in said:
+        return (
+            f"the clock of this host is behind the newest backup in {repository.place}: it was ahead then, or has been "
+            "set back since; the log is kept all the same, backups go on once the clock has passed that one, and one of "
+            "the other kind, full or differential, is made even now"
+        )
+    if repository.type == "posix" and free_megabytes(repository.path) < NO_SPACE_MEGABYTES:
         return f"there is no space left in {repository.place}"
     trouble = look_at(settings, repository)[1]
     return f"it {trouble}" if trouble else said
-
-
-def free_megabytes(repository: Repository) -> int:
-    """Space that is free where a repository of this host is."""
-    try:
-        return shutil.disk_usage(repository.path).free // MEGABYTE
-    except OSError as error:
-        raise Failure(f"The repository {repository.place} cannot be used: {error}.") from error
 
 
 def copies(settings: Settings, repository: Repository) -> list[Copy]:
@@ -382,7 +380,7 @@ def check_space(settings: Settings, repository: Repository, found: list[Copy], k
     else:
         expected = int(settings.server.ask("SELECT sum(pg_database_size(oid)) FROM pg_database")) // 2
     needed = expected // MEGABYTE + 1 + settings.reserve_megabytes
-    free = free_megabytes(repository)
+    free = free_megabytes(repository.path)
     if free < needed:
         raise Failure(
             f"there is too little space in {repository.place}: {free} MB are free, and a backup needs {needed} MB with "
