@@ -231,8 +231,8 @@ def why(settings: Settings, repository: Repository, said: str) -> str:
     if CLOCK in said:
         return (
             f"the clock of this host is behind the newest backup in {repository.place}: it was ahead then, or has been "
-            "set back since; the log is kept all the same, backups go on once the clock has passed that one, and one of "
-            "the other kind, full or differential, is made even now"
+            "set back since; the log is kept all the same, backups go on once the clock has passed that one, and one "
+            "of the other kind, full or differential, is made even now"
         )
     if repository.type == "posix" and free_megabytes(repository.path) < NO_SPACE_MEGABYTES:
         return f"there is no space left in {repository.place}"
