@@ -195,7 +195,6 @@ def test_a_restore_to_the_point_before_a_destructive_migration_brings_the_rows_b
     run = play(restore_to=f"deploy-{release}", playbook=RESTORE_PLAYBOOK)
     assert sql("SELECT md5(string_agg(name, '' ORDER BY n)) FROM parts") == before
     # The site is open again, and can write.
-    assert get("/readyz").status == 200
     assert (
         sql("SELECT count(*) FROM pg_db_role_setting WHERE 'default_transaction_read_only=on' = ANY (setconfig)") == "0"
     )
@@ -209,6 +208,7 @@ def test_a_restore_to_the_point_before_a_destructive_migration_brings_the_rows_b
     host.check_output(f"pg_dropcluster --stop {version} {kept}")
     # The release that has done it is taken back, as nothing in the database stands against that any more.
     play(playbook=PLAYBOOKS / "rollback.yml")
+    assert get("/readyz").status == 200
     assert sql("SELECT count(*) FROM parts") == "5000"
 
 
@@ -302,9 +302,9 @@ def test_a_server_that_is_killed_during_a_restore_loses_nothing(host, sql, resto
     host.check_output(f"systemd-run --quiet --unit=killed-restore --property=RemainAfterExit=yes {RESTORE} make latest")
     host.check_output(f'timeout 30 sh -c "until [ -e {data}/groundwork_restored/postmaster.pid ]; do sleep 0.05; done"')
     host.check_output(f"kill -KILL $(head -1 {data}/{directory}/postmaster.pid)")
-    state = "systemctl show -P SubState -P Result killed-restore"
-    wait_until("the restore has ended", lambda: "running" not in host.check_output(state))
-    ended = host.check_output(state).split()[-1]
+    state = "systemctl show -P {} killed-restore".format
+    wait_until("the restore has ended", lambda: host.check_output(state("SubState")) != "running")
+    ended = host.check_output(state("Result"))
     said = host.check_output("journalctl --unit=killed-restore --output=cat --lines=3")
     host.run("systemctl stop killed-restore; systemctl reset-failed killed-restore")
     # The copy does not need the live server; its own server it does.
