@@ -458,7 +458,10 @@ def command_run(settings: Settings, kind: str) -> str:
             raise
         except Failure as failure:
             failures.append(str(failure))
-    write_metrics(settings, log_state(settings), known)
+    try:
+        write_metrics(settings, log_state(settings), known)
+    except Failure as failure:
+        failures.append(f"The metrics were not written: {failure}")
     if known:
         try:
             note_counts(settings, known)
