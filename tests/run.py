@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "ANSIBLE_FORCE_COLOR": "0",
     "ANSIBLE_NOCOLOR": "1",
     "NO_COLOR": "1",
+    "PYTEST_ADDOPTS": "--durations=10",  # each log ends with what took longest
     "RUFF_CACHE_DIR": str(ROOT / ".cache" / "ruff"),
 }
 IMAGES = ("debian-13", "debian-12", "pebble", "browser", "services")
