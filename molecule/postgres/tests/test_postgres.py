@@ -150,7 +150,9 @@ def test_a_server_that_is_killed_comes_back_with_every_row_and_one_that_is_stopp
     for _ in range(6):
         process = host.check_output(f"systemctl show -P MainPID {unit}")
         host.check_output(f"kill -KILL {process}")
-        wait_until("the server is back", lambda: sql("SELECT n FROM survivor", check=False).stdout.strip() == "1", 30)
+        wait_until("it is gone", lambda: host.run(f"systemctl is-active --quiet {unit}").rc != 0)
+        wait_until("the server is back", lambda: host.run(f"systemctl is-active --quiet {unit}").rc == 0)
+    assert sql("SELECT n FROM survivor") == "1"
     sql("DROP TABLE survivor")
     host.check_output(f"systemctl stop {unit}; sleep 3")
     assert host.run(f"systemctl is-active {unit}").stdout.strip() == "inactive"
