@@ -24,6 +24,8 @@ options:
     description:
       - Packages, each as C(name) or C(name=version). Virtual packages count as installed when something provides
         them.
+      - C(name | other) is content with the other one where that is installed or provided, as in the dependencies of a
+        package; else the first one is installed.
     type: list
     elements: str
     required: true

@@ -38,8 +38,9 @@ options:
           - C(started) units are active at the end. A C(oneshot) unit that does not remain active is run once after
             each boot, and whenever what O(units[].restart_on) names has changed.
           - C(stopped) is content with a unit that does not exist.
+          - C(kept) leaves the unit as it is; systemd only reads its files anew where they have changed.
         type: str
-        choices: [started, stopped]
+        choices: [started, stopped, kept]
         default: started
       unless_used:
         description:

@@ -292,7 +292,7 @@ def _calendar_time(text: str) -> bool:
 KINDS: dict[str, tuple[frozenset[str], Check]] = {
     **dict.fromkeys(("port", "ports"), (frozenset({"int"}), port)),
     **dict.fromkeys(("domain", "domains"), (frozenset({"str"}), host_name)),
-    "email": (frozenset({"str"}), email),
+    **dict.fromkeys(("email", "emails"), (frozenset({"str"}), email)),
     "url": (frozenset({"str"}), url),
     **dict.fromkeys(("static_url", "media_url"), (frozenset({"str"}), url_path)),
     **dict.fromkeys(("network", "networks"), (frozenset({"str"}), network)),

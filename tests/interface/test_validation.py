@@ -28,6 +28,7 @@ GOOD = {
 }
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 ELSEWHERE = {"groundwork_database_host": "db.example.org", "postgres_client_networks": ["192.0.2.0/24"]}
+MAIL = {"base_operator_emails": ["ada@example.org"], "base_mail_relay_host": "mail.example.org"}
 POOL = {"groundwork_pgbouncer_enabled": True}
 REDIS = {"groundwork_redis_enabled": True, "groundwork_redis_password": "twenty characters and more"}
 PHYSICAL = {"backups_physical_enabled": True, "backups_passphrase": "twenty-characters-and-more"}
@@ -375,6 +376,46 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             "base_admin_users has an ssh key that is none: write the whole line of a .pub file, like "
             '"ssh-ed25519 AAAAC3Nz... you@laptop".',
             id="half an ssh key",
+        ),
+        pytest.param(
+            {"base_operator_emails": ["ada@example.org", "root"]},
+            'base_operator_emails[1] is "root", which is not an e-mail address: write one like "admin@example.org".',
+            id="operator without an address",
+        ),
+        pytest.param(
+            {**MAIL, "base_mail_relay_login": "forge@example.org"},
+            "Of base_mail_relay_login and base_mail_relay_password only one is set: a server that asks for a password "
+            "wants both, another one neither.",
+            id="login without a password",
+        ),
+        pytest.param(
+            {**MAIL, "base_mail_relay_login": "forge@example.org", "base_mail_relay_password": "sentinel\nvalue"},
+            "base_mail_relay_login or base_mail_relay_password has an end of line or another control character, or "
+            "more than 400 characters: write just what the server asks for.",
+            id="password of two lines",
+        ),
+        pytest.param(
+            {**MAIL, "base_mail_relay_tls": "none"},
+            'base_mail_relay_tls is "none", but base_mail_relay_host is mail.example.org, another host: use "starttls" '
+            'or "tls", or anybody on the way reads the mails and the password.',
+            id="mail without TLS",
+        ),
+        pytest.param(
+            {**MAIL, "base_mail_relay_port": 465},
+            'base_mail_relay_port is 465, where TLS begins at once: set base_mail_relay_tls to "tls", or use port 587.',
+            id="STARTTLS where TLS begins at once",
+        ),
+        pytest.param(
+            {"base_mail_relay_host": "smtps://mail.example.org"},
+            'base_mail_relay_host is "smtps://mail.example.org", which is no name of a host: write one like '
+            '"mail.example.org", and the port in base_mail_relay_port.',
+            id="URL for the host of a relay",
+        ),
+        pytest.param(
+            {"base_watched_units": ["nginx"]},
+            "base_watched_units has an entry that is no unit which can fail: write its whole name, like "
+            '"nginx.service".',
+            id="watched unit without its kind",
         ),
         pytest.param(
             {"base_owner": "a.b"},

@@ -1,7 +1,7 @@
 """What the host itself is told: ssh, updates, restarts."""
 
 import pytest
-from render import SYSTEMS, render
+from render import ROOT, SYSTEMS, evaluate, render
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -25,3 +25,59 @@ def test_an_update_restarts_nothing_by_itself():
     """Restarts happen once, in the window; the molecule scenario of base proves both sides of it."""
     text = render("base", "etc/needrestart/conf.d/90-groundwork.conf.j2")
     assert "$nrconf{restart} = 'l';" in text
+
+
+def test_what_a_timer_of_ours_starts_tells_when_it_fails():
+    timers = {path.relative_to(ROOT) for path in ROOT.glob("roles/*/templates/etc/systemd/system/*.timer.j2")}
+    # The mail about a failure cannot tell of its own one.
+    names = {"_timed_": "_unit_", "groundwork-failure-mail": ""}
+    services = [path.with_name(f"{names.get(stem, stem)}.service.j2") for path in timers if (stem := path.name[:-9])]
+    told = {path for path in services if path.name != ".service.j2"}
+    assert len(told) >= 7
+    assert [path for path in sorted(told) if "\nOnFailure={{" not in (ROOT / path).read_text()] == []
+
+
+RELAY = {
+    "base_operator_emails": ["ada@example.org"],
+    "base_mail_relay_host": "mail.example.org",
+    "base_mail_relay_login": "forge@example.org",
+    "base_mail_relay_password": "secret",
+}
+MAIL_SERVICE = "etc/systemd/system/groundwork-failure-mail.service.j2"
+
+
+def test_without_recipients_nothing_of_the_mail_is_installed_or_placed():
+    assert not {"msmtp", "msmtp-mta | mail-transport-agent"} & set(evaluate("base", "__base_packages"))
+    excluded = evaluate("base", "__base_excluded_files")
+    assert {"/etc/msmtprc", "/etc/systemd/system/groundwork-failure-mail.*"} <= set(excluded)
+    assert "OnSuccess" not in render("base", "etc/systemd/system/groundwork-failure@.service.j2")
+    assert "Mail" not in render("base", "etc/apt/apt.conf.d/52groundwork-unattended-upgrades.j2")
+
+
+def test_a_mail_server_that_is_on_the_host_stays():
+    assert "msmtp-mta | mail-transport-agent" in evaluate("base", "__base_packages", **RELAY)
+    assert "mailer = /usr/bin/msmtp\n" in render("base", "etc/groundwork/failures.conf.j2", **RELAY)
+
+
+def test_without_a_relay_the_mail_server_of_the_host_is_used():
+    own = {"base_operator_emails": ["ada@example.org"]}
+    assert "msmtp" not in evaluate("base", "__base_packages", **own)
+    assert "mailer = /usr/sbin/sendmail\n" in render("base", "etc/groundwork/failures.conf.j2", **own)
+    # It changes to a user of its own and writes to its spool; msmtp does neither.
+    assert "ReadWritePaths=-/var/spool" in render("base", MAIL_SERVICE, **own)
+    assert "CapabilityBoundingSet=\n" in render("base", MAIL_SERVICE, **RELAY)
+
+
+def test_the_sender_is_one_that_the_relay_knows():
+    sender = "base_mail_from_email"
+    assert evaluate("base", sender) == "root@forge.example.org"
+    assert evaluate("base", sender, **RELAY) == "forge@example.org"
+
+
+@pytest.mark.parametrize(("tls", "lines"), [("starttls", ["tls on", "tls_starttls on"]), ("none", ["tls off"])])
+def test_tls_of_the_relay(tls, lines):
+    text = render("base", "etc/msmtprc.j2", base_mail_relay_tls=tls, **RELAY)
+    found = [line for line in text.splitlines() if line.startswith("tls") and "trust" not in line]
+    assert found == lines
+    assert 'password "secret"' in text
+    assert "auth" not in render("base", "etc/msmtprc.j2", **{**RELAY, "base_mail_relay_login": ""})

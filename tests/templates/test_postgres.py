@@ -56,7 +56,9 @@ def test_the_care_has_a_timer_and_a_unit_of_its_own_for_each_command(command):
     item = {"name": command, "value": evaluate("postgres", "__postgres_care")[command]}
     timer, service = (render("postgres", f"{CARE}.{kind}.j2", template_item=item) for kind in ("timer", "service"))
     assert f"ExecStart=/usr/local/lib/groundwork/database_care.py {command}\n" in service
-    assert "ReadWritePaths=/var/lib/prometheus/node-exporter\n" in service and "OnFailure" not in service
+    assert "ReadWritePaths=/var/lib/prometheus/node-exporter\n" in service
+    assert "OnFailure=groundwork-failure@%n.service\n" in service
+    assert "OnFailure" not in render("postgres", f"{CARE}.service.j2", template_item=item, groundwork_failure_units=[])
     assert "Persistent=yes" in timer
 
 

@@ -17,7 +17,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, write_atomically
 
-NAME = re.compile(r"^[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?$")
+NAME = re.compile(r"^[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?( \| [a-z0-9][a-z0-9+.-]+)*$")
 POLICY = "/usr/sbin/policy-rc.d"
 KEPT_POLICY = "/usr/sbin/policy-rc.d.kept-by-groundwork"
 MARK = "# Placed by groundwork.django.packages"
@@ -88,12 +88,14 @@ def installed_packages(output: str) -> tuple[dict[str, str], set[str]]:
 
 
 def missing_packages(names: list[str], versions: dict[str, str]) -> list[str]:
-    """Those of `names` that are not installed, or not in the version asked for."""
+    """Those of `names` that are not installed, or not in the version asked for; none that another stands in for."""
     missing = []
     for name in names:
-        plain, _equals, version = name.partition("=")
-        if plain not in versions or (version and versions[plain] != version):
-            missing.append(name)
+        first, *others = name.split(" | ")
+        plain, _equals, version = first.partition("=")
+        is_there = plain in versions and version in ("", versions[plain])
+        if not is_there and versions.keys().isdisjoint(others):
+            missing.append(first)
     return missing
 
 

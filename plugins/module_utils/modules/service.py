@@ -57,7 +57,7 @@ ARGUMENTS = {
         "options": {
             "name": {"type": "str", "required": True},
             "enabled": {"type": "bool", "default": True},
-            "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
+            "state": {"type": "str", "choices": ["started", "stopped", "kept"], "default": "started"},
             "unless_used": {"type": "bool", "default": False},
             "if_used": {"type": "bool", "default": False},
             "activated_by": {"type": "str"},
@@ -154,6 +154,7 @@ class Unit:
         self.name = full_name(wanted["name"])
         self.enabled: bool = wanted["enabled"]
         self.started: bool = wanted["state"] == "started"
+        self.kept: bool = wanted["state"] == "kept"
         self.unless_used: bool = wanted["unless_used"]
         self.if_used: bool = wanted["if_used"]
         self.activator = full_name(wanted["activated_by"]) if wanted["activated_by"] else ""
@@ -397,7 +398,7 @@ def keep(wanted: list[dict], timeout: int, check: bool) -> list[str]:
         if unit.activator:
             [activator] = show([unit.activator])
             unit.on_demand = is_active(activator)
-    units = [unit for unit in units if unit.active or not unit.if_used]
+    units = [unit for unit in units if not unit.kept and (unit.active or not unit.if_used)]
     for unit in units:
         unit.plan(check)
     if check:

@@ -46,6 +46,8 @@ def stale():
         (["acl=2.3.2-2"], []),
         (["acl=2.4"], ["acl=2.4"]),
         (["gone", "half", "other"], ["gone", "half", "other"]),
+        (["msmtp-mta | mail-transport-agent", "other | acl"], []),
+        (["msmtp-mta | gone", "acl=2.4 | other"], ["msmtp-mta", "acl=2.4"]),
     ],
 )
 def test_missing_packages(names, missing):
@@ -54,7 +56,9 @@ def test_missing_packages(names, missing):
     assert unfinished == {"half"}
 
 
-@pytest.mark.parametrize("name", ["Acl", "-o", "a", "a b", "--purge", "acl=1 2", "acl;reboot"])
+@pytest.mark.parametrize(
+    "name", ["Acl", "-o", "a", "a b", "--purge", "acl=1 2", "acl;reboot", "acl |", "a|b", "acl | --purge"]
+)
 def test_what_is_no_name(name):
     assert not packages.NAME.match(name)
 

@@ -315,6 +315,16 @@ def test_a_unit_that_nobody_uses_can_be_left_alone(systemd, conf):
     assert keep(unit) == ["web.socket: restart"]
 
 
+def test_a_unit_can_be_kept_as_it_is_with_its_files_read_anew(systemd):
+    running(systemd, "web.service")
+    systemd.units["web.service"]["UnitFileState"] = "disabled"
+    kept = {"name": "web", "state": "kept"}
+    assert keep(kept) == []
+    systemd.units["web.service"]["NeedDaemonReload"] = "yes"
+    assert keep(kept) == ["daemon-reload"]
+    assert keep({"name": "gone", "state": "kept"}) == []
+
+
 @pytest.mark.parametrize(
     ("state", "unit_file", "actions"),
     [
