@@ -210,7 +210,8 @@ def test_a_server_that_is_killed_while_it_is_backed_up_loses_nothing_and_the_bac
     host.check_output("kill -KILL $(systemctl show -P MainPID 'postgresql@*-main.service')")
     wait_until("the run has ended", lambda: idle(host))
     assert host.check_output(f"systemctl show -P Result {FULL}") == "exit-code"
-    assert re.search(rf"The full backup to {REPOSITORY} failed: .+\. The last good one is {before[-1]}\.", complaint())
+    told = rf"The full backup to {REPOSITORY} failed: PostgreSQL was stopped or killed meanwhile \(.+\)\. "
+    assert re.search(rf"{told}The last good one is {before[-1]}\.", complaint())
     assert labels() == before
     wait_until("the server is back", lambda: host.run("pg_isready -q").rc == 0)
     assert sql("SELECT note FROM survivor") == "committed"

@@ -153,7 +153,9 @@ def test_what_cannot_be_brought_back_is_one_sentence_and_changes_nothing(host, d
     [
         ("next week", '"next week" is not a moment to go back to: write "latest"'),
         ("2031-01-01 00:00:00+00:00", "is in the future"),
-        ("2001-01-01 00:00:00+00:00", "is before the first backup"),
+        ("2001-01-01T00:00:00+00:00", "is before the first backup"),
+        ("lsn:FF/0", "The live cluster has not come to the position FF/0 yet."),
+        ("xid:4000000000", "The live cluster has not come to the end of transaction 4000000000 yet."),
     ],
 )
 def test_a_moment_that_there_is_no_way_to_is_told_at_once(restore, target, sentence):
@@ -245,6 +247,22 @@ def test_it_goes_back_to_a_time_a_transaction_and_a_position(host, sql, restore,
     assert done.rc == 0, done.stderr
     assert sql("SELECT note FROM wanted") == "wanted"
     sql("DROP TABLE wanted")
+    drop_kept(host, data)
+
+
+def test_a_time_that_an_earlier_restore_has_left_behind_is_found_again(host, sql, restore, data):
+    clock = "SELECT to_char(clock_timestamp(), 'YYYY-MM-DD\"T\"HH24:MI:SS.USOF')"
+    sql("CREATE TABLE twice AS SELECT 1 AS n", "SELECT pg_sleep(0.1)")
+    before = sql(clock)
+    sql("SELECT pg_sleep(0.1)", "INSERT INTO twice VALUES (2)", "SELECT pg_sleep(0.1)")
+    left = sql(clock)
+    sql("SELECT pg_sleep(0.1)", "DROP TABLE twice")
+    for moment, rows in ((before, "1"), (left, "2")):
+        done = restore(f"make {moment}")
+        assert done.rc == 0, done.stderr
+        assert restore("swap").rc == 0
+        assert sql("SELECT count(*) FROM twice") == rows
+    sql("DROP TABLE twice")
     drop_kept(host, data)
 
 

@@ -1,6 +1,7 @@
 """The programs that restore the cluster: what a target means, which backup is taken, and when a drill is content."""
 
 import importlib
+import json
 import math
 import os
 import subprocess
@@ -69,6 +70,12 @@ def test_what_is_no_target_is_refused_by_name(cluster_copy, text):
     assert f'"{text}"' in str(caught.value)
 
 
+def test_a_day_that_a_command_line_has_left_of_a_time_is_refused(cluster_copy):
+    with pytest.raises(cluster_copy.Failure, match='"2026-04-01" is a day: write the time as well, like 2026-04-01T'):
+        cluster_copy.Target.parse("2026-04-01")
+    assert cluster_copy.Target.parse("2026-04-01T02:29:00+02:00").value == "2026-04-01 00:29:00.000000+00"
+
+
 def test_the_future_is_refused(cluster_copy):
     with pytest.raises(cluster_copy.Failure, match="is in the future"):
         cluster_copy.Target.parse("2999-01-01 00:00:00Z")
@@ -84,7 +91,7 @@ def backups(programs, cluster_copy, monkeypatch):
         for n in range(3)
     ]
     monkeypatch.setattr(cluster_copy, "copies", lambda _settings, _repository: found)
-    monkeypatch.setattr(cluster_copy, "lineage", lambda _settings, _repository, _cluster: {1: math.inf})
+    monkeypatch.setattr(cluster_copy, "lineage", lambda *_words: {1: math.inf})
     return found
 
 
@@ -124,21 +131,44 @@ def test_an_empty_repository_is_told(cluster_copy, programs, monkeypatch):
 def test_a_backup_of_a_past_that_a_restore_has_left_is_not_taken(cluster_copy, programs, backups, monkeypatch):
     repository = programs["physical_backup"].Repository(1, "posix", "/srv", "/srv")
     # The newest timeline left the first one after the second backup, and the third was made on that all the same.
-    monkeypatch.setattr(cluster_copy, "lineage", lambda _settings, _repository, _cluster: {1: 0x1800000, 2: math.inf})
+    monkeypatch.setattr(cluster_copy, "lineage", lambda *_words: {1: 0x1800000, 2: math.inf})
     [found] = cluster_copy.candidates(None, repository, cluster_copy.Target.parse("latest"))
     assert found.label == "backup-1"
 
 
-def test_the_lineage_is_what_the_newest_history_says(programs, monkeypatch):
+LISTED = {
+    ".": {"type": "path"},
+    "17-1/00000002.history": {"type": "file", "size": 41, "time": 100},
+    "17-1/0000000A.history": {"type": "file", "size": 83, "time": 200},
+    "17-1/00/0000000100-x": {"type": "file", "size": 1, "time": 50},
+    "18-2/0000000F.history": {"type": "file", "size": 1, "time": 300},
+}
+HISTORIES = {
+    "17-1/00000002.history": "1\t0/7009EB0\tbefore 2026\n",
+    "17-1/0000000A.history": "1\t0/7009EB0\tbefore 2026\n\n2\t1/24039970\tno recovery target specified\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("moment", "line"),
+    [
+        (math.inf, {1: 0x7009EB0, 2: 0x124039970, 10: math.inf}),
+        # What a restore has left since is found again.
+        (150, {1: 0x7009EB0, 2: math.inf}),
+        (99, {1: math.inf}),
+    ],
+)
+def test_the_lineage_is_what_the_history_of_that_time_says(programs, monkeypatch, moment, line):
     program = programs["physical_backup"]
-    said = {
-        "repo-ls": "17-1/00000002.history\n17-1/0000000A.history\n18-2/0000000F.history\n17-1/00/0000000100-x\n",
-        "repo-get": "1\t0/7009EB0\tbefore 2026\n\n2\t1/24039970\tno recovery target specified\n",
-    }
-    monkeypatch.setattr(program, "pgbackrest", lambda _s, command, *_o: program.Done(0, said[command.split()[0]], ""))
+
+    def answer(_settings, command, *_options):
+        verb, path = command.split()
+        said = json.dumps(LISTED) if verb == "repo-ls" else HISTORIES[path.partition("main/")[2]]
+        return program.Done(0, said, "")
+
+    monkeypatch.setattr(program, "pgbackrest", answer)
     settings = program.Settings("main", 5432, 0, 0, Path(), ())
-    found = program.lineage(settings, program.Repository(1, "posix", "/srv", "/srv"), 1)
-    assert found == {1: 0x7009EB0, 2: 0x124039970, 10: math.inf}
+    assert program.lineage(settings, program.Repository(1, "posix", "/srv", "/srv"), 1, moment) == line
 
 
 def test_a_log_that_cannot_be_listed_is_not_taken_for_one_without_restores(programs, monkeypatch):

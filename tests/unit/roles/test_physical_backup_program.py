@@ -135,11 +135,19 @@ def test_what_cannot_verify_says_nothing_of_reading_back(program, settings, tool
     ],
     ids=["failed", "empty", "damaged"],
 )
-def test_a_backup_that_is_not_good_removes_nothing(program, settings, tool, answers, sentence):
+def test_a_backup_that_is_not_good_removes_nothing(program, settings, tool, monkeypatch, answers, sentence):
+    monkeypatch.setattr(program, "has_run_since", lambda _server, _moment: True)
     tool.answers = answers
     with pytest.raises(program.Failure, match=sentence):
         program.back_up(settings, settings.repositories[0], "full", "/data")
     assert "expire" not in tool.verbs
+
+
+def test_a_server_that_went_away_is_named_as_the_cause(program, settings, tool, monkeypatch):
+    monkeypatch.setattr(program, "has_run_since", lambda _server, _moment: False)
+    tool.answers = {"backup": (102, "", "ERROR: [102]: NULL result required to complete request\n")}
+    with pytest.raises(program.Failure, match=r"failed: PostgreSQL was stopped or killed meanwhile \(NULL result"):
+        program.back_up(settings, settings.repositories[0], "full", "/data")
 
 
 def test_another_run_at_work_is_not_a_failure_of_the_backup(program, settings, tool):

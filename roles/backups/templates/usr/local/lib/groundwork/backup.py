@@ -29,6 +29,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 SOCKETS = "/var/run/postgresql"
@@ -399,6 +400,23 @@ def place_metrics(path: Path, meanings: dict[str, str], values: dict[str, float]
         aside.replace(path)
     except OSError as error:
         raise Failure(f"The metrics cannot be written: {error}.") from error
+
+
+def read_moment(text: str) -> datetime:
+    """A time as people write it; one without a zone is of the host's own. Raises Failure."""
+    iso = re.sub(r"(?:Z| ?UTC)$", "+00:00", text)
+    iso = re.sub(r"\s+([+-])", r"\1", iso)
+    iso = re.sub(r"([+-][0-9]{2})$", r"\1:00", iso) if ":" in iso else iso
+    try:
+        moment = datetime.fromisoformat(iso).astimezone()
+    except ValueError:
+        raise Failure(f'"{text}" is not a time: write it like "2026-04-01T02:29:00+02:00".') from None
+    if ":" not in text:
+        raise Failure(
+            f'"{text}" is a day: write the time as well, like {text}T02:29:00+02:00, without a blank, at which a '
+            "command line would cut it off."
+        )
+    return moment
 
 
 def interrupted(number: int, _frame: object) -> None:

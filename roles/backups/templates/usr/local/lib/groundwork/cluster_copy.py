@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import re
 import subprocess
@@ -17,12 +18,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 # Root must not leave compiled files here.
 sys.dont_write_bytecode = True
-from backup import AS_POSTGRES, ENVIRONMENT, MEGABYTE, SOCKETS, Busy, Failure, free_megabytes, run  # noqa: E402
+from backup import AS_POSTGRES, ENVIRONMENT, MEGABYTE, SOCKETS, Busy, Failure, free_megabytes, read_moment, run  # noqa: E402
 from physical_backup import (  # noqa: E402
     Copy,
     Repository,
@@ -95,7 +95,7 @@ class Target:
         if match := re.fullmatch(r"lsn:([0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8})", text):
             return cls("lsn", match.group(1).upper())
         if re.match(r"[0-9]{4}-", text):
-            moment = read_time(text)
+            moment = read_moment(text)
             if moment.timestamp() > time.time():
                 raise Failure(f'"{text}" is in the future: name a time that has passed, or "latest".')
             whole = time.strftime("%Y-%m-%d %H:%M:%S", moment.utctimetuple())
@@ -103,7 +103,7 @@ class Target:
         if re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,62}", text):
             return cls("name", text)
         raise Failure(
-            f'"{text}" is not a moment to go back to: write "latest", a time like "2026-04-01 02:29:00+02:00", the '
+            f'"{text}" is not a moment to go back to: write "latest", a time like "2026-04-01T02:29:00+02:00", the '
             'name of a restore point like "deploy-<release>", "xid:<number>" or "lsn:<position>".'
         )
 
@@ -111,27 +111,22 @@ class Target:
     def words(self) -> str:
         """It in a few words."""
         kinds = {
-            "time": "as it was at",
-            "name": "to the restore point",
-            "xid": "to the end of transaction",
-            "lsn": "to the position",
+            "default": "the end of the log",
+            "time": self.value,
+            "name": f"the restore point {self.value}",
+            "xid": f"the end of transaction {self.value}",
+            "lsn": f"the position {self.value}",
         }
-        return f"{kinds[self.type]} {self.value}" if self.value else "to the end of the log"
+        return kinds[self.type]
+
+    @property
+    def moment(self) -> float:
+        """The time whose timeline it is on: one that a restore has left since is found again by a time alone."""
+        return self.seconds if self.type == "time" else math.inf
 
     def may_hold(self, copy: Copy) -> bool:
         """Whether a backup was finished before the target, as far as that can be told."""
         return self.type != "time" or copy.stopped < self.seconds
-
-
-def read_time(text: str) -> datetime:
-    """A time; one without a time zone is of the host's own. Raises Failure."""
-    iso = re.sub(r"(?:Z| ?UTC)$", "+00:00", text)
-    iso = re.sub(r"\s+([+-])", r"\1", iso)
-    iso = re.sub(r"([+-][0-9]{2})$", r"\1:00", iso) if ":" in iso else iso
-    try:
-        return datetime.fromisoformat(iso).astimezone()
-    except ValueError:
-        raise Failure(f'"{text}" is not a time: write it like "2026-04-01 02:29:00+02:00".') from None
 
 
 def utc(seconds: float) -> str:
@@ -275,10 +270,11 @@ class ClusterCopy:
                     "log would write to it: back up once more."
                 )
 
-    def make(self, repository: Repository, copy: Copy, target: Target, *, pause: bool = False) -> None:
+    def make(self, repository: Repository, copy: Copy, target: Target, timeline: int, *, pause: bool = False) -> None:
         """Put the files of a backup there, and say how far the log is to be replayed. Raises Failure.
 
-        pause: whether the server waits at the target, to be read only, in place of going on from there.
+        timeline: which one a time is of. pause: whether the server waits at the target, to be read only, in place of
+        going on from there.
         """
         self.remove()
         as_postgres(["mkdir", "--mode=0700", "--", str(self.directory)], f"Making {self.directory}")
@@ -288,6 +284,8 @@ class ClusterCopy:
         options.append(f"--tablespace-map-all={self.tablespaces}")
         if target.value:
             options += [f"--target={target.value}", f"--target-action={'pause' if pause else 'promote'}"]
+        if target.type == "time":
+            options.append(f"--target-timeline={timeline}")
         done = pgbackrest(self.settings, "restore", *options, data_directory=str(self.directory))
         # pgBackRest keeps files of an sftp server open, until that gives it no more. What is there already counts.
         before = -1
@@ -360,6 +358,8 @@ class ClusterCopy:
 
     def complaint(self) -> Failure:
         """Why the server has ended."""
+        if self.process.returncode < 0:
+            return Failure(f"The server of the copy was killed by signal {-self.process.returncode}.")
         said = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         fatal = [line.partition(":")[2].strip() for line in said if re.match(r"(?:FATAL|PANIC):", line)]
         reason = fatal[-1] if fatal else f"exit status {self.process.returncode}"
@@ -470,10 +470,10 @@ def candidates(settings: Settings, repository: Repository, target: Target) -> li
         raise Failure(f"There is no backup in {repository.place}.")
     # After an upgrade of PostgreSQL the server can read only what was made since.
     cluster = max(copy.cluster for copy in found)
-    line = lineage(settings, repository, cluster)
+    line = lineage(settings, repository, cluster, target.moment)
     found = [copy for copy in found if copy.cluster == cluster and is_part(copy, line)]
     if not found:
-        raise Failure(f"There is no backup in {repository.place} that the newest log follows.")
+        raise Failure(f"There is no backup in {repository.place} that the log of that time follows.")
     fit = [copy for copy in reversed(found) if target.may_hold(copy)]
     if not fit:
         first = utc(found[0].stopped)
@@ -493,7 +493,8 @@ def check_end(copy: ClusterCopy, repository: Repository, newest: str) -> None:
         last = re.findall(r"last completed transaction was at log time ([^\n]+)", said)
         raise Failure(
             f"The log in {repository.place} has a gap: it goes on to {newest}, and can be replayed to {done[-1]} only. "
-            f"The last transaction before that is of {last[-1] if last else 'an unknown time'}; it can be brought back."
+            f"The last transaction before that is of {last[-1] if last else 'an unknown time'}; the cluster can be "
+            f"brought back as it was then: lsn:{done[-1]}."
         )
 
 
@@ -504,9 +505,10 @@ def bring_back(copy: ClusterCopy, repository: Repository, target: Target, *, pau
         copy.check_space(backup)
         copy.check_tablespaces(repository, backup)
         newest = newest_segment(copy.settings, repository, backup.cluster)
+        timeline = max(lineage(copy.settings, repository, backup.cluster, target.moment))
         say(f"{backup.label} of {repository.place} is being restored to {copy.directory}.")
-        copy.make(repository, backup, target, pause=pause)
-        say(f"The log is being replayed {target.words}.")
+        copy.make(repository, backup, target, timeline, pause=pause)
+        say(f"The log is being replayed to {target.words}.")
         try:
             copy.replay(paused=pause)
             if target.type == "default":
@@ -520,4 +522,4 @@ def bring_back(copy: ClusterCopy, repository: Repository, target: Target, *, pau
             f"The log in {repository.place} ends before {target.value}: its last transaction is of {ended}. Name an "
             'earlier time, or "latest".'
         )
-    raise Failure(f"The log cannot be replayed {target.words}: no backup in {repository.place} is followed by that.")
+    raise Failure(f"The log cannot be replayed to {target.words}: no backup in {repository.place} is followed by that.")

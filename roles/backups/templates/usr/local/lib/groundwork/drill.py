@@ -130,7 +130,7 @@ def command_drill(settings: Settings, repository: Repository) -> str:
     finally:
         copy.remove()
     took = time.time() - began
-    values = dict(zip(METRICS, (time.time(), took, lost), strict=True))
+    values = dict(zip(METRICS, (time.time(), round(took, 1), round(lost, 1)), strict=True))
     place_metrics(settings.metrics_directory / "groundwork_drill.prom", METRICS, values)
     return told(backup, repository, len(noted["rows"]), sites, took, lost)
 

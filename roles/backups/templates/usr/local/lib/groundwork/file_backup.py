@@ -46,6 +46,7 @@ from backup import (  # noqa: E402
     expired,
     free_megabytes,
     place_metrics,
+    read_moment,
 )
 
 COMPLETE = "complete"
@@ -319,14 +320,12 @@ def read_snapshot(item: dict) -> Snapshot:
 
 
 def read_time(text: str) -> float:
-    """Seconds since 1970 of a time as restic or a person writes it; without a zone it is UTC. Raises ValueError."""
-    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d)?(\.\d+)?)?(?:Z|([+-]\d\d):?(\d\d)?)?", text)
+    """Seconds since 1970 of a time as restic writes it, to the nanosecond. Raises ValueError."""
+    match = re.fullmatch(r"(\S+T[0-9:]{8})(\.[0-9]+)?(Z|[+-][0-9:]{5})", text)
     if match is None:
         raise ValueError(f"{text} is not a time")
-    day, minute, second, fraction, hours, minutes = match.groups()
-    zone = f"{hours or '+00'}{minutes or '00'}"
-    moment = datetime.strptime(f"{day} {minute or '00:00'}{second or ':00'} {zone}", "%Y-%m-%d %H:%M:%S %z")
-    return moment.timestamp() + float(fraction or 0)
+    second, fraction, zone = match.groups()
+    return datetime.fromisoformat(second + zone.replace("Z", "+00:00")).timestamp() + float(fraction or 0)
 
 
 def complete(found: list[Snapshot]) -> list[Snapshot]:
@@ -620,13 +619,12 @@ def choose(found: list[Snapshot], wanted: str) -> Snapshot:
     named = [snapshot for snapshot in found if re.fullmatch("[0-9a-f]{6,64}", wanted) and same(snapshot.name, wanted)]
     if named:
         return named[0]
-    try:
-        moment = read_time(wanted)
-    except ValueError:
+    if not re.match(r"[0-9]{4}-", wanted):
         raise Failure(
             f'There is no snapshot "{wanted}": write latest, the name of one that `list` shows, or a time like '
-            '"2026-04-01 02:30:00+00".'
-        ) from None
+            '"2026-04-01T02:30:00+00:00".'
+        )
+    moment = read_moment(wanted).timestamp()
     for snapshot in good:
         if snapshot.created <= moment:
             return snapshot

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import contextlib
 import json
 import math
 import re
@@ -296,9 +297,10 @@ def gaps(wanted: Iterable[str], present: set[str]) -> list[tuple[str, str]]:
     return found
 
 
-def listed_log(settings: Settings, repository: Repository) -> str:
-    """Paths of all that a repository has of the log, one a line. Raises Failure."""
-    done = pgbackrest(settings, f"repo-ls archive/{settings.stanza}", "--recurse", f"--repo={repository.number}")
+def listed_log(settings: Settings, repository: Repository, *options: str) -> str:
+    """Paths of all that a repository has of the log, one a line unless options ask for JSON. Raises Failure."""
+    options = ("--recurse", f"--repo={repository.number}", *options)
+    done = pgbackrest(settings, f"repo-ls archive/{settings.stanza}", *options)
     if done.status != 0:
         raise Failure(f"The log in {repository.place} cannot be listed: {why(settings, repository, done.reason)}.")
     return done.output
@@ -310,14 +312,19 @@ def archived(settings: Settings, repository: Repository, cluster: int) -> set[st
     return set(re.findall(pattern, listed_log(settings, repository)))
 
 
-def lineage(settings: Settings, repository: Repository, cluster: int) -> dict[int, float]:
-    """The timelines that lead to a cluster's newest one, and the position at which each was left; that is endless.
+def lineage(settings: Settings, repository: Repository, cluster: int, moment: float = math.inf) -> dict[int, float]:
+    """The timelines that led to the one a cluster was on at a moment, and the position at which each was left.
 
-    Each restore begins another timeline, so that what came after the moment it went back to is no longer part of it.
-    Raises Failure.
+    Each restore begins another timeline, so that what came after the moment it went back to is no longer part of it;
+    its history is archived then. The last one is endless. Raises Failure.
     """
-    pattern = rf"(\S+-{cluster}/([0-9A-F]{{8}})\.history)"
-    found = {name: path for path, name in re.findall(pattern, listed_log(settings, repository))}
+    listed = json.loads(listed_log(settings, repository, "--output=json"))
+    pattern = rf"\S+-{cluster}/([0-9A-F]{{8}})\.history"
+    found = {
+        match.group(1): path
+        for path, item in listed.items()
+        if (match := re.fullmatch(pattern, path)) and item["time"] <= moment
+    }
     if not found:
         return {1: math.inf}
     newest = max(found)
@@ -421,7 +428,10 @@ def back_up(settings: Settings, repository: Repository, kind: str, data_director
     if done.status == LOCKED:
         raise Busy("Another backup of the cluster is at work; this one was not started.")
     if done.status != 0:
-        raise Failure(f"{what} failed: {why(settings, repository, done.reason)}. {kept}")
+        reason = why(settings, repository, done.reason)
+        if not has_run_since(settings.server, started):
+            reason = f"PostgreSQL was stopped or killed meanwhile ({reason})"
+        raise Failure(f"{what} failed: {reason}. {kept}")
     after = copies(settings, repository)
     if not after or (before and after[-1].label == before[-1].label):
         raise Failure(f"{what} failed: pgBackRest reports success, but lists no new backup. {kept}")
@@ -444,6 +454,13 @@ def back_up(settings: Settings, repository: Repository, kind: str, data_director
         )
     took = time.time() - started
     return f"{new.label} in {repository.place}: {new.kind}, {new.stored_bytes / MEGABYTE:.1f} MB in {took:.0f} s{told}."
+
+
+def has_run_since(server: Server, moment: float) -> bool:
+    """Whether a server has run all the time since a moment."""
+    with contextlib.suppress(Failure):
+        return server.ask(f"SELECT pg_postmaster_start_time() <= to_timestamp({moment})") == "t"
+    return False
 
 
 def command_run(settings: Settings, kind: str) -> str:

@@ -61,13 +61,27 @@ def command_plan(settings: Settings, target: Target, repository: Repository) -> 
     backup = candidates(settings, repository, target)[0]
     needed = copy.check_space(backup)
     copy.check_tablespaces(repository, backup)
-    if not live.answers:
+    if live.answers:
+        check_reach(live, target)
+    else:
         say("The live cluster does not answer.")
+    if target.type == "name":
+        say("Whether the log has that restore point shows when it is replayed.")
     return (
         f"The backup {backup.label} of {repository.place}, which ended at {utc(backup.stopped)}, is restored to "
-        f"{copy.directory} ({needed} MB); the log is replayed {target.words}; the copy is checked, and takes the place "
-        f"of {live.version}/{live.name}, which is kept."
+        f"{copy.directory}, which needs {needed} MB with the reserve; the log is replayed to {target.words}; the copy "
+        f"is checked, and takes the place of {live.version}/{live.name}, which is kept."
     )
+
+
+def check_reach(live: Cluster, target: Target) -> None:
+    """Raise Failure where a target is ahead of the live cluster."""
+    ahead = {
+        "lsn": f"SELECT '{target.value}'::pg_lsn > pg_current_wal_lsn()",
+        "xid": f"SELECT {target.value} >= pg_snapshot_xmax(pg_current_snapshot())::text::numeric",
+    }
+    if target.type in ahead and live.server.ask(ahead[target.type]) == "t":
+        raise Failure(f"The live cluster has not come to {target.words} yet.")
 
 
 def command_make(settings: Settings, target: Target, repository: Repository) -> str:
@@ -101,8 +115,8 @@ def command_make(settings: Settings, target: Target, repository: Repository) -> 
         raise
     took = time.monotonic() - began
     return (
-        f"{copy.directory} is the cluster {target.words}, made of {backup.label} in {took:.0f} s; {databases} "
-        "databases have been checked. The live cluster has not been touched."
+        f"{copy.directory} is the cluster as it was at {target.words}, made of {backup.label} in {took:.0f} s; "
+        f"{databases} databases have been checked. The live cluster has not been touched."
     )
 
 
@@ -137,7 +151,7 @@ def command_swap(settings: Settings) -> str:
     note = json.loads((place / MARK).read_text(encoding="utf-8"))
     told = keep(live)
     run(["systemctl", "start", "--no-block", BACKUP_AFTERWARDS], "Starting a backup")
-    return f"{live.version}/{live.name} is the cluster {note['target']}. {told}"
+    return f"{live.version}/{live.name} is the cluster as it was at {note['target']}. {told}"
 
 
 def hand_over_log(live: Cluster, directory: Path) -> None:
@@ -188,7 +202,7 @@ def keep(live: Cluster) -> str:
             register(live, name, place)
         told = (
             f"The one from before is {name}: look into it after pg_ctlcluster {live.version} {name} start, and remove "
-            f"it by pg_dropcluster {live.version} {name}."
+            f"it by pg_dropcluster --stop {live.version} {name}."
         )
     (live.data_directory / MARK).unlink()
     return told
