@@ -43,6 +43,8 @@ START_SECONDS = 60
 STOP_SECONDS = 120
 NO_MORE_FILES = "sftp error [4] failure"
 """What pgBackRest says where an sftp server has as many files open for it as it may."""
+DAMAGED = "raised from local"
+"""Begin of what it says of a file that cannot be read."""
 TOO_EARLY = (
     "recovery ended before configured recovery target was reached",
     "requested recovery stop point is before consistent recovery point",
@@ -295,6 +297,9 @@ class ClusterCopy:
             done = pgbackrest(self.settings, "restore", "--delta", *options, data_directory=str(self.directory))
         if done.status != 0:
             reason = why(self.settings, repository, done.reason)
+            if DAMAGED in reason:
+                verify = f"runuser -u postgres -- pgbackrest --stanza={self.settings.stanza} verify --output=text"
+                reason += f"; `{verify}` says which backup has bad files"
             raise Failure(f"The backup {copy.label} of {repository.place} cannot be restored: {reason}.")
 
     def replay(self, paused: bool = False) -> None:
