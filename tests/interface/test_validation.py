@@ -28,7 +28,11 @@ GOOD = {
 }
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 ELSEWHERE = {"groundwork_database_host": "db.example.org", "postgres_client_networks": ["192.0.2.0/24"]}
-MAIL = {"base_operator_emails": ["ada@example.org"], "base_mail_relay_host": "mail.example.org"}
+MAIL = {
+    "base_operator_emails": ["ada@example.org"],
+    "base_mail_from_email": "root@example.org",
+    "base_mail_relay_host": "mail.example.org",
+}
 POOL = {"groundwork_pgbouncer_enabled": True}
 REDIS = {"groundwork_redis_enabled": True, "groundwork_redis_password": "twenty characters and more"}
 PHYSICAL = {"backups_physical_enabled": True, "backups_passphrase": "twenty-characters-and-more"}
@@ -381,6 +385,12 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             {"base_operator_emails": ["ada@example.org", "root"]},
             'base_operator_emails[1] is "root", which is not an e-mail address: write one like "admin@example.org".',
             id="operator without an address",
+        ),
+        pytest.param(
+            {**MAIL, "base_mail_from_email": ""},
+            "base_operator_emails is set, but base_mail_from_email is not: name the sender of the mails, like "
+            '"root@example.org".',
+            id="mail without a sender",
         ),
         pytest.param(
             {**MAIL, "base_mail_relay_login": "forge@example.org"},

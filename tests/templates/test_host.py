@@ -70,7 +70,8 @@ def test_without_a_relay_the_mail_server_of_the_host_is_used():
 
 def test_the_sender_is_one_that_the_relay_knows():
     sender = "base_mail_from_email"
-    assert evaluate("base", sender) == "root@forge.example.org"
+    # One of a site's own would change with each site that is applied to the host.
+    assert evaluate("base", sender) == ""
     assert evaluate("base", sender, **RELAY) == "forge@example.org"
 
 
