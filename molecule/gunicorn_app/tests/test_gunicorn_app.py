@@ -309,7 +309,8 @@ BROKEN = {
     ),
     "command that is killed for memory": (
         "minimal/__init__.py",
-        "if 'shell' in __import__('sys').argv:  # it is checked where it is migrated\n    HOARD = b'x' * 1_500_000_000\n",
+        # It is checked where it is migrated.
+        "if 'shell' in __import__('sys').argv:\n    HOARD = b'x' * 1_500_000_000\n",
         "check: it was killed, most likely for memory (gunicorn_app_memory_megabytes allows 600)",
     ),
 }
