@@ -1,8 +1,9 @@
 """Build the images of the test bench without an image registry: bare Debian hosts, an ACME server, a browser, services.
 
 Usage: images.py [--clean] [debian-13] [debian-12] [ubuntu-24.04] ... [pebble] [browser] [services]
+                 [grader]
 Without a name it builds what the demo and the tests on hosts need: Debian 13, Debian 12, Pebble. "services" is
-PostgreSQL with Redis for the tests of the app.
+PostgreSQL with Redis for the tests of the app, "grader" what `make grade` runs.
 
 An image carries a hash of its recipe as a label and is built again only when the recipe changes.
 """
@@ -36,6 +37,7 @@ PACKAGES = (
     "systemd,systemd-sysv,dbus,udev,python3,python3-apt,sudo,iproute2,ca-certificates,openssh-server,openssl,cron"
 )
 SERVICES = "groundwork-services:latest"
+GRADER = "groundwork-grader:latest"
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
 
 
@@ -107,7 +109,7 @@ def build(image: str, base: str, dockerfile: str, files: list[str]) -> bool:
         for name, content in certificates.items():
             (context / "certificates" / name).write_bytes(content)
         for name in files:
-            shutil.copy(RECIPES / name, context / name)
+            shutil.copy(RECIPES / name, context / Path(name).name)
         shutil.copy(RECIPES / dockerfile, context / "Dockerfile")
         command = [
             "docker",
@@ -152,8 +154,14 @@ def make_services() -> bool:
     return build(SERVICES, "groundwork-host:debian-13", "services.Dockerfile", ["services-start"])
 
 
+def make_grader() -> bool:
+    """Build the image of the graders. Return false when the one that is there is current."""
+    make_host("debian-13")
+    return build(GRADER, "groundwork-host:debian-13", "grader.Dockerfile", ["../../requirements/grade.txt"])
+
+
 #: what is no host, by name
-BESIDE = {"pebble": make_pebble, "browser": make_browser, "services": make_services}
+BESIDE = {"pebble": make_pebble, "browser": make_browser, "services": make_services, "grader": make_grader}
 
 
 def make(target: str) -> None:

@@ -1,0 +1,247 @@
+"""Grade the demo by tools that nobody here wrote, and print one table: grader, version, figure, bar.
+
+Usage: grade.py [GRADER ...]      after `make demo`; `make grade` does both. Ends with 1 where a figure is below its bar.
+
+The tools come from their registries into an image of their own. They look at the site from the operator's network, as
+most of them send more requests than a stranger may; nmap looks from another container, as a stranger. What each of them
+said is in .grade/.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import hosts
+from demo import DEMO, DOMAIN, HOST, NETWORK, ROOT
+from hosts import HostError, docker
+
+DETAILS = ROOT / ".grade"
+GRADER, STRANGER = "groundwork-grader", "groundwork-grader-stranger"
+IMAGE = "groundwork-grader"
+PYTHON = "/opt/grade/bin"
+OBSERVATORY = "/opt/observatory/node_modules/@mdn/mdn-http-observatory"
+LYNIS = "/root/lynis"
+AUTHORITY = "/root/acme-root.pem"
+SITE = "forge"
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What a grader came to: the figure, and whether it is at least as good as the bar."""
+
+    grader: str
+    version: str
+    figure: str
+    bar: str
+    good: bool
+
+
+def run(container: str, *command: str) -> str:
+    """Output of a command in a container, whatever its exit status: graders end with 1 where they have found something."""
+    line = ["sh", "-c", '"$@" 2>&1 || true', "sh", *command]
+    return docker("exec", container, *line)
+
+
+def keep(name: str, text: str) -> str:
+    """Keep what a grader said, and return it."""
+    (DETAILS / name).write_text(text, encoding="utf-8")
+    return text
+
+
+def found(pattern: str, text: str, otherwise: str = "?") -> str:
+    """What a pattern finds in a text."""
+    match = re.search(pattern, text)
+    return match.group(1) if match else otherwise
+
+
+def copy_tree(source: str, target: str, folder: str, into: str = "/") -> None:
+    """Copy a folder of one container into another one."""
+    archive = DETAILS / "copy.tar"
+    docker("exec", source, "tar", "-cf", "/tmp/copy.tar", "-C", "/", folder.lstrip("/"))
+    docker("cp", f"{source}:/tmp/copy.tar", str(archive))
+    docker("cp", str(archive), f"{target}:/tmp/copy.tar")
+    docker("exec", target, "sh", "-c", f"mkdir -p {into} && tar -xf /tmp/copy.tar -C {into} && rm /tmp/copy.tar")
+    docker("exec", source, "rm", "/tmp/copy.tar")
+    archive.unlink()
+
+
+def ports() -> Iterator[Grade]:
+    """Ports that a stranger finds open."""
+    options = ["-Pn", "-n", "-p-", "--min-rate", "5000", "--max-retries", "1", "-oG", "-"]
+    said = keep("nmap.txt", run(STRANGER, "nmap", *options, hosts.address(HOST, NETWORK)))
+    is_open = sorted(map(int, re.findall(r"(\d+)/open/tcp", said)))
+    version = found(r"Nmap (\S+)", said)
+    yield Grade("nmap", version, ", ".join(map(str, is_open)), "22, 80, 443", is_open == [22, 80, 443])
+
+
+def testssl() -> Iterator[Grade]:
+    """TLS and headers by testssl.sh."""
+    options = ["--quiet", "--color", "0", "--warnings", "off", "--overwrite", "--add-ca", AUTHORITY]
+    run(GRADER, "testssl", *options, "--jsonfile-pretty", "/root/testssl.json", f"https://{DOMAIN}")
+    report = json.loads(keep("testssl.json", run(GRADER, "cat", "/root/testssl.json")))
+    [result] = report["scanResult"]
+    findings = [item for part in result.values() if isinstance(part, list) for item in part if isinstance(item, dict)]
+    grade = next((item["finding"] for item in findings if item.get("id") == "overall_grade"), "none")
+    serious = [item["id"] for item in findings if item.get("severity") in ("MEDIUM", "HIGH", "CRITICAL")]
+    figure = f"{grade}, {', '.join(serious) or 'nothing'} at MEDIUM or above"
+    yield Grade("testssl.sh", report.get("version", "?"), figure, "A+, nothing", grade == "A+" and not serious)
+
+
+def sslyze() -> Iterator[Grade]:
+    """TLS against Mozilla's intermediate profile."""
+    options = ["--mozilla_config", "intermediate", "--certinfo_ca_file", AUTHORITY]
+    said = keep("sslyze.txt", run(GRADER, f"{PYTHON}/sslyze", *options, DOMAIN))
+    good = f"{DOMAIN}:443: OK - Compliant" in said
+    reasons = re.findall(r"^\s+\* (\w+):", said.partition("COMPLIANCE AGAINST")[2], re.MULTILINE)
+    figure = "compliant" if good else f"not compliant: {', '.join(reasons) or 'see .grade/sslyze.txt'}"
+    yield Grade("sslyze, Mozilla intermediate", python_version("sslyze"), figure, "compliant", good)
+
+
+def observatory() -> Iterator[Grade]:
+    """Headers by MDN's HTTP Observatory."""
+    command = ["env", f"NODE_EXTRA_CA_CERTS={AUTHORITY}", "node", f"{OBSERVATORY}/src/scan.js", DOMAIN]
+    said = keep("observatory.json", run(GRADER, *command))
+    scan = json.loads(said)["scan"]
+    version = json.loads(run(GRADER, "cat", f"{OBSERVATORY}/package.json"))["version"]
+    figure = f"{scan['grade']}, {scan['score']}"
+    good = scan["grade"] == "A+" and scan["score"] >= 125
+    yield Grade("MDN HTTP Observatory", version, figure, "A+, 125", good)
+
+
+def gixy() -> Iterator[Grade]:
+    """nginx's configuration by gixy-ng."""
+    docker("exec", GRADER, "rm", "-rf", "/etc/nginx")
+    copy_tree(HOST, GRADER, "/etc/nginx")
+    said = keep("gixy.txt", run(GRADER, f"{PYTHON}/gixy", "/etc/nginx/nginx.conf"))
+    counts = [found(rf"{level}: (\d+)", said) for level in ("High", "Medium", "Low")]
+    version = python_version("gixy-ng")
+    yield Grade("gixy-ng, high/medium/low", version, "/".join(counts), "0/0/0", counts == ["0"] * 3)
+
+
+def ssh_audit() -> Iterator[Grade]:
+    """sshd by ssh-audit. The test for a flood is left out, as the firewall's limit would answer it."""
+    said = keep("ssh-audit.txt", run(GRADER, f"{PYTHON}/ssh-audit", "--no-colors", "--skip-rate-test", DOMAIN))
+    counts = Counter(re.findall(r"\[(fail|warn)\]", said))
+    figure = f"{counts['fail']} failures, {counts['warn']} warnings"
+    good = "(gen) banner" in said and counts["fail"] == 0
+    yield Grade("ssh-audit", python_version("ssh-audit"), figure, "0 failures", good)
+
+
+def lynis() -> Iterator[Grade]:
+    """The host by Lynis, which is copied there and removed again."""
+    for folder in ("/usr/share/lynis", "/etc/lynis", "/usr/sbin/lynis"):
+        copy_tree(GRADER, HOST, folder, LYNIS)
+    place = f"{LYNIS}/usr/share/lynis"
+    docker("exec", HOST, "sh", "-c", f"cp {LYNIS}/usr/sbin/lynis {place}/ && mkdir -p {place}/plugins")
+    try:
+        audit = f"cd {place} && ./lynis audit system --quick --no-colors --profile {LYNIS}/etc/lynis/default.prf"
+        said = keep("lynis.txt", run(HOST, "sh", "-c", audit))
+    finally:
+        docker("exec", HOST, "sh", "-c", f"rm -rf {LYNIS} /var/log/lynis*")
+    index = found(r"Hardening index : (\d+)", said, "0")
+    yield Grade("Lynis", run(GRADER, "lynis", "--version").strip(), index, "80", int(index) >= 80)
+
+
+def systemd() -> Iterator[Grade]:
+    """The sandboxes of the units that the collection ships, while the site answers."""
+    shipped = run(HOST, "sh", "-c", "cd /etc/systemd/system && grep -l groundwork.django *.service").split()
+    live = found(r"slots/(\w+)", run(HOST, "readlink", f"/srv/{SITE}/live"))
+    units = [name.replace("@.", f"@{live}.") if name == f"{SITE}@.service" else name for name in shipped]
+    exposures = {}
+    for unit in units:
+        name = unit.replace("@.", "@x.")
+        said = run(HOST, "systemd-analyze", "security", "--no-pager", name)
+        exposures[name] = float(found(r"exposure level for \S+: ([0-9.]+)", said, "10"))
+    keep("systemd.txt", "".join(f"{value:4.1f}  {name}\n" for name, value in sorted(exposures.items())))
+    version = found(r"systemd (\d+)", run(HOST, "systemctl", "--version"))
+    site = exposures.pop(f"{SITE}@{live}.service")
+    worst, value = max(exposures.items(), key=lambda item: item[1])
+    yield Grade("systemd-analyze security, gunicorn", version, f"{site}", "1.5", site <= 1.5)
+    yield Grade(
+        f"systemd-analyze security, {len(exposures)} others", version, f"{value} ({worst})", "3.0", value <= 3.0
+    )
+
+
+def django() -> Iterator[Grade]:
+    """The project by its own framework."""
+    said = keep("django.txt", run(HOST, f"{SITE}-manage", "check", "--deploy"))
+    version = run(HOST, f"{SITE}-manage", "version").strip()
+    issues = found(r"identified (no|\d+) issue", said)
+    yield Grade("manage.py check --deploy", version, f"{issues} issues", "no issues", issues == "no")
+
+
+#: The stranger comes first: nobody has yet been limited for what another grader did.
+GRADERS: dict[str, Callable[[], Iterator[Grade]]] = {
+    "nmap": ports,
+    "observatory": observatory,
+    "testssl": testssl,
+    "sslyze": sslyze,
+    "gixy": gixy,
+    "ssh-audit": ssh_audit,
+    "lynis": lynis,
+    "systemd": systemd,
+    "django": django,
+}
+
+
+def python_version(package: str) -> str:
+    """Version of one of the graders that are Python."""
+    code = f"import importlib.metadata as m; print(m.version({package!r}))"
+    return run(GRADER, f"{PYTHON}/python", "-c", code).strip()
+
+
+def start() -> None:
+    """Start the containers that the graders run in."""
+    hosts.remove([GRADER, STRANGER])
+    name = f"{DOMAIN}:{hosts.address(HOST, NETWORK)}"
+    # The operator reaches the host from the machine itself.
+    docker("run", "--detach", "--name", GRADER, "--network", "host", "--add-host", name, IMAGE)
+    docker("run", "--detach", "--name", STRANGER, "--network", NETWORK, IMAGE)
+    docker("cp", str(DEMO / "acme-root.pem"), f"{GRADER}:{AUTHORITY}")
+
+
+def table(grades: list[Grade]) -> str:
+    """The grades as a table in Markdown."""
+    rows = [("grader", "version", "figure", "bar", "")]
+    rows += [(g.grader, g.version, g.figure, g.bar, "ok" if g.good else "BELOW") for g in grades]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    wanted = sys.argv[1:] or list(GRADERS)
+    if unknown := set(wanted) - set(GRADERS):
+        print(f"grade.py: there is no {', '.join(sorted(unknown))}; there are {', '.join(GRADERS)}", file=sys.stderr)
+        return 2
+    if not (DEMO / "acme-root.pem").exists() or not hosts.inspect(HOST):
+        print("grade.py: there is no demo to grade: run `make demo` first", file=sys.stderr)
+        return 1
+    DETAILS.mkdir(exist_ok=True)
+    grades: list[Grade] = []
+    try:
+        start()
+        for name in wanted:
+            began = time.monotonic()
+            grades += GRADERS[name]()
+            print(f"  {name} {time.monotonic() - began:.0f} s", flush=True)
+    except HostError as error:
+        print(f"grade.py: {error}", file=sys.stderr)
+        return 1
+    finally:
+        hosts.remove([GRADER, STRANGER])
+    print("\n" + keep("table.md", table(grades)))
+    return int(not all(grade.good for grade in grades))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
