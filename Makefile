@@ -10,7 +10,7 @@ export MOLECULE_COMMAND_BORDERS := false
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock images demo demo-down clean-images test test-molecule
+.PHONY: help setup lock images demo demo-down grade clean-images test test-molecule
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,7 @@ lock: setup ## Renew requirements/*.txt from requirements/*.in
 	@$(LOCK) requirements/dev.in --output-file requirements/dev.txt --upgrade
 	@$(LOCK) requirements/uv.in --output-file requirements/uv.txt --constraint requirements/dev.txt
 	@$(LOCK) requirements/s3.in --output-file requirements/s3.txt --constraint requirements/dev.txt
+	@$(LOCK) requirements/grade.in --output-file requirements/grade.txt
 
 images: setup ## Build the images of the test bench; HOSTS="ubuntu-24.04" for others
 	@lab/engine.sh
@@ -32,6 +33,10 @@ demo: ## A whole site on a throw-away host, over HTTPS from a real ACME server
 
 demo-down: ## Remove the demo: containers, network, .demo
 	@$(or $(wildcard $(PYTHON)),python3) lab/demo.py down
+
+grade: setup ## Grade the demo by other people's tools; needs `make demo`
+	@$(PYTHON) lab/images.py grader
+	@$(PYTHON) lab/grade.py
 
 clean-images: ## Remove the images of the test bench
 	@$(or $(wildcard $(PYTHON)),python3) lab/images.py --clean

@@ -1,6 +1,6 @@
 """Grade the demo by tools that nobody here wrote, and print one table: grader, version, figure, bar.
 
-Usage: grade.py [GRADER ...]      after `make demo`; `make grade` does both. Ends with 1 where a figure is below its bar.
+Usage: grade.py [GRADER ...]      after `make demo`. Ends with 1 where a figure is below its bar.
 
 The tools come from their registries into an image of their own. They look at the site from the operator's network, as
 most of them send more requests than a stranger may; nmap looks from another container, as a stranger. What each of them
@@ -43,7 +43,7 @@ class Grade:
 
 
 def run(container: str, *command: str) -> str:
-    """Output of a command in a container, whatever its exit status: graders end with 1 where they have found something."""
+    """Output of a command in a container, whatever its exit status: a grader that has found something ends with 1."""
     line = ["sh", "-c", '"$@" 2>&1 || true', "sh", *command]
     return docker("exec", container, *line)
 
