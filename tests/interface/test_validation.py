@@ -480,6 +480,11 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             id="settings by their path",
         ),
         pytest.param(
+            {"gunicorn_app_listen_ports": [5555, 443]},
+            "gunicorn_app_listen_ports has 443, which the site's user may not listen on: use ports from 1024 to 65535.",
+            id="a port that only root may listen on",
+        ),
+        pytest.param(
             {"gunicorn_app_wsgi": "config/wsgi.py"},
             'gunicorn_app_wsgi is "config/wsgi.py", which gunicorn cannot import: write module and name, like '
             '"config.wsgi:application".',

@@ -20,6 +20,13 @@ def test_a_slot_is_confined():
         assert f"\n{line}\n" in unit, line
 
 
+def test_a_slot_listens_on_no_port_but_those_that_are_named():
+    assert "\nSocketBindDeny=any\n" in render("gunicorn_app", UNIT)
+    assert "SocketBindAllow" not in render("gunicorn_app", UNIT)
+    unit = render("gunicorn_app", UNIT, gunicorn_app_listen_ports=[5555, 9100])
+    assert "\nSocketBindDeny=any\nSocketBindAllow=5555\nSocketBindAllow=9100\n" in unit
+
+
 def test_a_slot_has_run_time_directories_of_its_own():
     unit = render("gunicorn_app", UNIT, gunicorn_app_run_directory="/run/sites/forge")
     assert "\nRuntimeDirectory=sites/forge/%i sites/forge/%i/metrics\n" in unit
