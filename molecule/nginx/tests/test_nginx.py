@@ -271,7 +271,7 @@ def test_other_domains_redirect_to_the_first_one_on_request(play, get):
 
 def test_second_site_changes_nothing_of_the_first_one(host, play, get):
     other = {
-        "groundwork_site_name": "second_site_with_a_name_of_32_ch",
+        "groundwork_site_name": "second_site_of_31_characters_xx",
         "groundwork_site_domains": ["second.test"],
         "nginx_locations": [],
         "nginx_client_max_body_size": "2m",
