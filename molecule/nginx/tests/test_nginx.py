@@ -286,7 +286,7 @@ def test_second_site_changes_nothing_of_the_first_one(host, play, get):
     assert get("/", name="second.test").status == 502
     assert get("/").status == 200
     host.run_expect(
-        [0], "rm -r /etc/nginx/*/second* /etc/ansible/facts.d/groundwork_second.fact && systemctl reload nginx"
+        [0], "rm -r /etc/nginx/*/second* /etc/ansible/facts.d/groundwork_second*.fact && systemctl reload nginx"
     )
 
 
