@@ -11,6 +11,7 @@ import shlex
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,13 @@
-"""The policies that every page sends to the browser."""
+"""The one policy that only the site can send, since each page has a nonce of its own in it.
+
+All other headers are the web server's (docs/app-contract.md), which sends them with every answer, its own too.
+"""
 
 from typing import Any
 
 from csp.constants import NONCE, NONE, SELF
 
-PERMISSIONS = {
-    name: []
-    for name in (
-        "accelerometer", "camera", "display-capture", "geolocation", "gyroscope", "magnetometer", "microphone", "midi",
-        "payment", "usb",
-    )
-}  # fmt: skip
+MODES = ("enforce", "report_only", "off")
 
 
 def content_security_policy(report_uri: str) -> dict[str, Any]:

@@ -35,14 +35,21 @@ def test_page_that_asks_for_a_nonce_gets_one():
         assert policy["script-src"] == policy["style-src"] == f"'self' 'nonce-{nonce}'"
 
 
-def test_browser_features_are_off(client, db):
-    policy = client.get("/")["Permissions-Policy"]
-    for feature in ("camera", "geolocation", "microphone", "payment", "usb"):
-        assert f"{feature}=()" in policy
+def test_what_the_web_server_sends_is_left_to_it(manage, ready_production):
+    """Django's own defaults stay: they are the web server's values too, and cost nothing where there is none."""
+    sent = headers_of_production(manage, ready_production)
+    assert not {"Strict-Transport-Security", "Permissions-Policy", "Cross-Origin-Resource-Policy"} & set(sent)
+    assert {name: sent[name] for name in ("Referrer-Policy", "Cross-Origin-Opener-Policy", "X-Frame-Options")} == {
+        "Referrer-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "X-Frame-Options": "DENY",
+    }
 
 
-def test_address_of_a_page_stays_on_the_site(client, db):
-    assert client.get("/")["Referrer-Policy"] == "same-origin"
+def test_hsts_is_sent_where_the_environment_asks_for_it(manage, ready_production):
+    asked = {"SECURE_HSTS_SECONDS": "300", "SECURE_HSTS_INCLUDE_SUBDOMAINS": "true"}
+    sent = headers_of_production(manage, ready_production, **asked)
+    assert sent["Strict-Transport-Security"] == "max-age=300; includeSubDomains"
 
 
 HEADERS = (
@@ -52,19 +59,27 @@ HEADERS = (
 )
 
 
+def headers_of_production(manage, environment, **extra):
+    """The headers of an answer of a site whose environment has more."""
+    result = manage("shell", "--no-imports", "-c", HEADERS, **environment, **extra)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
 @pytest.mark.parametrize(
-    ("only", "sent", "absent"),
+    ("mode", "expected"),
     [
-        ("false", "Content-Security-Policy", "Content-Security-Policy-Report-Only"),
-        ("true", "Content-Security-Policy-Report-Only", "Content-Security-Policy"),
+        ("enforce", {"Content-Security-Policy"}),
+        ("report_only", {"Content-Security-Policy-Report-Only"}),
+        ("off", set()),
     ],
 )
-def test_violations_are_reported_where_the_environment_says(manage, ready_production, only, sent, absent):
-    extra = {"CSP_REPORT_URI": "https://reports.example.org/csp", "CSP_REPORT_ONLY": only}
-    result = manage("shell", "--no-imports", "-c", HEADERS, **extra, **ready_production)
-    headers = json.loads(result.stdout.splitlines()[-1])
-    assert directives(headers[sent])["report-uri"] == "https://reports.example.org/csp"
-    assert absent not in headers
+def test_policy_has_the_mode_and_the_endpoint_of_the_environment(manage, ready_production, mode, expected):
+    extra = {"CSP_REPORT_URI": "https://reports.example.org/csp", "CSP_MODE": mode}
+    sent = headers_of_production(manage, ready_production, **extra)
+    policies = {name: value for name, value in sent.items() if name.startswith("Content-Security-Policy")}
+    assert set(policies) == expected
+    for policy in policies.values():
+        assert directives(policy)["report-uri"] == "https://reports.example.org/csp"
 
 
 def test_cookies_of_production_travel_by_tls_only(manage, production):

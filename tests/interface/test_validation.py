@@ -343,6 +343,44 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             id="port out of range",
         ),
         pytest.param(
+            {"nginx_locations": [{"path": "/embed/", "extra_settings": ["add_header X-Frame-Options SAMEORIGIN;"]}]},
+            'nginx_locations adds a header that every answer has already, "add_header X-Frame-Options SAMEORIGIN;": '
+            "have the site send it for those pages, or set it for all in nginx_security_headers.",
+            id="header of a location that would be there twice",
+        ),
+        pytest.param(
+            {"nginx_extra_server_settings": ["add_header X-Extra here;"]},
+            "nginx_extra_http_settings or nginx_extra_server_settings has an add_header, which some answers would not "
+            "get and others twice: put the header into nginx_security_headers, or into extra_settings of an item of "
+            "nginx_locations.",
+            id="header that only some answers would have",
+        ),
+        pytest.param(
+            {"nginx_extra_http_settings": ["server_tokens off;"]},
+            "nginx_extra_http_settings has server_tokens, which is off already: nginx refuses it twice, so take it "
+            "out.",
+            id="server_tokens twice",
+        ),
+        pytest.param(
+            {"nginx_security_headers": {"Strict-Transport-Security": "max-age=1"}},
+            "nginx_security_headers has Strict-Transport-Security: use nginx_content_security_policy and "
+            "groundwork_hsts_stage, since these depend on the answer.",
+            id="header with variables of its own",
+        ),
+        pytest.param(
+            {"groundwork_csp_report_uri": "https://reports.example.org/a; script-src *"},
+            'nginx_csp_report_uri is "https://reports.example.org/a; script-src *", which no header can name: have it, '
+            "or groundwork_csp_report_uri, be a path of the site or an https URL, without blanks, quotes, commas and "
+            "semicolons.",
+            id="endpoint that would end the directive",
+        ),
+        pytest.param(
+            {"nginx_csp_report_uri": "https://reports.example.org/", "nginx_csp_reports_logged_enabled": True},
+            'nginx_csp_reports_logged_enabled is true, but nginx_csp_report_uri is "https://reports.example.org/": '
+            'nginx takes reports at a path of the site only, such as "/.groundwork/csp-report".',
+            id="reports that nginx never sees",
+        ),
+        pytest.param(
             {"nginx_client_max_body_size": "10x"},
             'nginx_client_max_body_size is "10x", which is not a size: write a number with k, m or g, like "10m".',
             id="body size",

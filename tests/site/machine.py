@@ -87,6 +87,8 @@ class Machine:
                 "ALLOWED_HOSTS": DOMAINS[site],
                 "CSRF_TRUSTED_ORIGINS": f"https://{DOMAINS[site]}",
                 "DATABASE_URL": "{{ groundwork_database_url }}",
+                "CSP_MODE": "{{ groundwork_csp_mode }}",
+                "CSP_REPORT_URI": "{{ groundwork_csp_report_uri }}",
             },
             "gunicorn_app_secrets": {"SECRET_KEY": f"{site}-{'k' * 60}"},
             **kept,

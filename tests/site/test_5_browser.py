@@ -6,6 +6,7 @@ those of the site. Pictures are kept in .cache/test/browser.
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -33,6 +34,9 @@ for width in {sorted(WIDTHS)}:
     user.set_password("{{password}}")
     user.save()
 
+user, _made = get_user_model().objects.get_or_create(username="editor", is_staff=True, is_superuser=True)
+user.set_password("{{password}}")
+user.save()
 Template.objects.update_or_create(slug="greet-somebody", defaults={{{{
     "title": "Greet somebody", "agent_role": "Host", "workflow_phase": "discover",
     "body": "Greet {{{{{{{{ name }}}}}}}} in {{{{{{{{ language }}}}}}}}.",
@@ -91,6 +95,84 @@ def wait(browser) -> WebDriverWait:
     return WebDriverWait(browser, 20, ignored_exceptions=[WebDriverException])
 
 
+def sign_in(browser, name: str, password: str) -> None:
+    browser.get(f"{SITE}/login/")
+    browser.find_element(By.NAME, "username").send_keys(name)
+    browser.find_element(By.NAME, "password").send_keys(password)
+    browser.find_element(By.CSS_SELECTOR, "main form button").click()
+    wait(browser).until(condition.presence_of_element_located((By.ID, "search")))
+
+
+def complaints(browser) -> list[str]:
+    """What the console says since it was last asked that is wrong: scripts, styles, pictures, policies."""
+    log = browser.execute("getLog", {"type": "browser"})["value"]
+    return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
+
+
+def forbidden(browser) -> list[str]:
+    """What of it is about the policy."""
+    return [message for message in complaints(browser) if "Content Security Policy" in message]
+
+
+def violations(machine: Machine) -> list[dict]:
+    """What browsers have reported to the site."""
+    return [json.loads(line) for line in machine.shell("cat /var/log/nginx/forge.csp.log").splitlines()]
+
+
+EVERYBODYS = ("/", "/?q=greet", "/login/", "/templates/greet-somebody/", "/api/docs/", "/admin/login/")
+EDITORS = (
+    *("/", "/templates/greet-somebody/", "/favourites/", "/admin/", "/admin/forge/template/", "/admin/auth/user/"),
+    *(
+        "/admin/forge/template/add/",
+        "/admin/forge/template/?q=greet",
+        "/admin/auth/user/add/",
+        "/admin/auth/group/add/",
+    ),
+    "/admin/password_change/",
+)
+
+
+def test_pages_keep_to_the_policy_of_the_site(browser, password, converged):
+    reported = len(violations(converged))
+
+    def walk(paths: tuple[str, ...]) -> None:
+        for path in paths:
+            browser.get(f"{SITE}{path}")
+            assert "Not Found" not in browser.title, path
+            assert forbidden(browser) == [], path
+
+    walk(EVERYBODYS)
+    sign_in(browser, "editor", password)
+    walk(EDITORS)
+    browser.get(f"{SITE}/admin/forge/template/?q=greet")
+    browser.find_element(By.CSS_SELECTOR, "#result_list th a").click()
+    wait(browser).until(condition.presence_of_element_located((By.NAME, "_save")))
+    assert forbidden(browser) == []
+    assert violations(converged)[reported:] == []
+
+
+def test_a_script_from_elsewhere_does_not_run_and_is_reported(browser, converged):
+    reported = len(violations(converged))
+    browser.get(f"{SITE}/login/?next=/sentinel")
+    browser.execute_script(
+        "const script = document.createElement('script'); script.textContent = 'window.ran = true';"
+        "document.body.append(script)"
+    )
+    assert browser.execute_script("return window.ran") is None
+    assert len(forbidden(browser)) == 1
+    wait(browser).until(lambda _browser: violations(converged)[reported:])
+    (entry,) = violations(converged)[reported:]
+    told = {name: entry[name] for name in ("host", "page", "directive", "blocked", "disposition")}
+    assert told == {
+        "host": DOMAINS["forge"],
+        "page": f"{SITE}/login/",
+        "directive": "script-src-elem",
+        "blocked": "inline",
+        "disposition": "enforce",
+    }
+    assert "sentinel" not in json.dumps(entry)
+
+
 def test_a_reader_signs_in_finds_fills_and_copies(browser, password):
     browser.get(f"{SITE}/")
     picture(browser, "list")
@@ -129,6 +211,4 @@ def test_a_reader_signs_in_finds_fills_and_copies(browser, password):
     wait(browser).until(condition.presence_of_element_located(kept))
     browser.get(f"{SITE}/favourites/")
     assert browser.find_element(By.PARTIAL_LINK_TEXT, "Greet somebody").is_displayed()
-    log = browser.execute("getLog", {"type": "browser"})["value"]
-    complaints = [entry["message"] for entry in log if entry["level"] == "SEVERE"]
-    assert complaints == []
+    assert complaints(browser) == []

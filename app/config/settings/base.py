@@ -38,7 +38,6 @@ MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
-    "django_permissions_policy.PermissionsPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -138,11 +137,9 @@ MIGRATION_MODULES = {"axes": None}
 SILENCED_SYSTEM_CHECKS = [] if REDIS_URL else ["axes.W001"]
 
 _policy = headers.content_security_policy(env.header_url("CSP_REPORT_URI", ""))
-_report_only = env.boolean("CSP_REPORT_ONLY", False)
-CONTENT_SECURITY_POLICY = None if _report_only else _policy
-CONTENT_SECURITY_POLICY_REPORT_ONLY = _policy if _report_only else None
-PERMISSIONS_POLICY = headers.PERMISSIONS
-SECURE_REFERRER_POLICY = "same-origin"
+_mode = env.choice("CSP_MODE", headers.MODES, "enforce")
+CONTENT_SECURITY_POLICY = _policy if _mode == "enforce" else None
+CONTENT_SECURITY_POLICY_REPORT_ONLY = _policy if _mode == "report_only" else None
 
 # What differs from the default database on the way past a pool; nothing where there is none.
 DIRECT_DATABASE: dict[str, Any] = {}

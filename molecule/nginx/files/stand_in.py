@@ -5,6 +5,9 @@ import json
 import os
 import socketserver
 import sys
+import time
+
+STATUSES = {"/missing": 404, "/broken": 500, "/elsewhere": 302}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -12,11 +15,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def answer(self):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path.startswith("/slow/"):
+            time.sleep(2)
         body = json.dumps([[name.lower(), value] for name, value in self.headers.items()]).encode()
-        self.send_response(404 if self.path.startswith("/missing") else 200)
+        self.send_response(STATUSES.get(self.path, 200))
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        if self.path.startswith("/own"):
+        if self.path == "/own-reported":
+            self.send_header("Content-Security-Policy-Report-Only", "default-src 'none'")
+        elif self.path == "/own":
             self.send_header("Content-Security-Policy", "default-src 'none'")
             self.send_header("Strict-Transport-Security", "max-age=60")
             self.send_header("X-Frame-Options", "SAMEORIGIN")

@@ -53,6 +53,8 @@ _PATTERNS = {
     _DATABASE + "PORT": "database port",
     r"(?:SITE|BASE|APP|PUBLIC|ROOT|SERVER|FRONTEND)_URL": "site url",
     r"(?:DJANGO_|APP_|SITE_)?(?:ENV|ENVIRONMENT)|DJANGO_CONFIGURATION": "environment",
+    r"CSP_MODE": "mode of the policy",
+    r"CSP_REPORT_UR[IL]": "reports of the policy",
     r"REDIS_URL": "redis",
     r"(?:\w+_)?(?:REDIS|BROKER|RESULT_BACKEND)_UR[IL]|(?:CELERY_)?(?:BROKER|RESULT_BACKEND)": "broker",
     r"(?:JWT|SIGNING|SESSION)_(?:SECRET|KEY|SECRET_KEY|SIGNING_KEY)|(?:\w+_)?SALT": "own secret",
@@ -108,6 +110,8 @@ def meaning(variable: Variable, site: str, has_postgis: bool) -> Meaning | None:
         "database port": ("{{ groundwork_database_port }}", "the site's own database"),
         "database password": ("", "none over the socket; for a database elsewhere move it to gunicorn_app_secrets"),
         "site url": (f"https://{{{{ {_DOMAINS} | first }}}}", "the first domain"),
+        "mode of the policy": ("{{ groundwork_csp_mode }}", "as nginx has it"),
+        "reports of the policy": ("{{ groundwork_csp_report_uri }}", "as nginx has it"),
         "environment": ("production", "a guess: look what the code makes of it"),
     }
     return Meaning(*simple[what]) if what in simple else None
