@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     # so it imports only what the batch at hand needs.
     from ansible_collections.groundwork.django.plugins.module_utils.modules import (  # noqa: F401
         acme_certificate,
+        file_settings,
         host_facts,
         localization,
         logrotate_policies,
         maintenance,
         nginx_tls,
         packages,
+        pam_profiles,
         postgres_cluster,
         postgres_database,
         release,

@@ -61,6 +61,8 @@ results:
   elements: dict
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import batch
 from ansible_collections.groundwork.django.plugins.module_utils.payload import unpack
@@ -70,6 +72,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={"payload": {"type": "str", "required": True, "no_log": True}}, supports_check_mode=True
     )
+    # What is made without a mode of its own is not what the login of this host would make it.
+    os.umask(0o022)
     results = batch.carry_out(module, unpack(module.params["payload"]))
     diffs = [result.pop("diff", []) for result in results]
     ended = {

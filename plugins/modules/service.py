@@ -55,6 +55,13 @@ options:
           - It is for what a service needs on some hosts only, such as the socket that listens for it.
         type: bool
         default: false
+      conditional:
+        description:
+          - Be content where a condition in the unit's own file keeps it from starting, such as that of a unit for
+            what the kernel may not have.
+          - A unit that was ruled out is not asked again before the next boot.
+        type: bool
+        default: false
       activated_by:
         description:
           - Name of a unit, such as a socket, that starts this one on some hosts. Where that is active, this one is

@@ -77,6 +77,7 @@ class Machine:
             "certbot_ca_bundle_file": str(self.folder / "acme-ca.pem"),
             "base_swap_enabled": False,
             "base_time_sync_enabled": False,
+            "base_audit_enabled": False,
             "postgres_memory_megabytes": 2048,
             "gunicorn_app_source": {"type": "directory", "path": str(ROOT / "app")},
             "gunicorn_app_settings_module": "config.settings",

@@ -82,3 +82,59 @@ def test_tls_of_the_relay(tls, lines):
     assert found == lines
     assert 'password "secret"' in text
     assert "auth" not in render("base", "etc/msmtprc.j2", **{**RELAY, "base_mail_relay_login": ""})
+
+
+def sysctl(**values):
+    """Settings of the kernel, as the host reads them."""
+    lines = render("base", "etc/sysctl.d/90-groundwork.conf.j2", **values).splitlines()
+    return dict(line.split(" = ") for line in lines if " = " in line)
+
+
+def test_the_operator_wins_over_the_hardened_kernel():
+    assert sysctl()["-net.ipv4.conf.all.rp_filter"] == "2"
+    chosen = sysctl(base_sysctl_settings={"net.ipv4.conf.all.rp_filter": 1})
+    assert chosen["net.ipv4.conf.all.rp_filter"] == "1"
+    assert "-net.ipv4.conf.all.rp_filter" not in chosen
+
+
+def test_the_kernel_is_told_of_core_dumps_even_where_the_rest_is_off():
+    assert sysctl(base_sysctl_enabled=False) == {"-fs.suid_dumpable": "0", "-kernel.core_pattern": "|/bin/false"}
+    assert "-kernel.core_pattern" not in sysctl(base_core_dumps_enabled=True)
+
+
+def test_nothing_is_forwarded_or_not_because_of_the_role():
+    assert not [name for name in sysctl() if "forward" in name]
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_sudo_writes_a_file_where_it_can(system):
+    text = render("base", "etc/sudoers.d/groundwork-defaults.j2", system)
+    assert ("logfile=" in text) is (system != "ubuntu-26.04")
+    assert "Defaults use_pty\n" in text
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_umask_needs_a_profile_of_its_own_on_the_oldest_debian_only(system):
+    assert ("groundwork-umask" in evaluate("base", "__base_pam_profiles", system)["wanted"]) is (system == "debian-12")
+    assert "groundwork-umask" in evaluate("base", "__base_pam_profiles", system, base_umask="")["unwanted"]
+
+
+def test_the_audit_takes_rules_of_the_operator():
+    text = render("base", "etc/audit/rules.d/50-groundwork.rules.j2", base_audit_extra_rules=["-w /srv -p wa -k site"])
+    assert "\n-w /etc/shadow -p wa -k identity\n" in text
+    assert text.endswith("\n-w /srv -p wa -k site\n")
+
+
+def test_what_is_optional_costs_nothing_where_it_is_off():
+    usual = set(evaluate("base", "__base_packages"))
+    assert {"auditd", "apparmor", "libpam-pwquality"} <= usual
+    assert not {"aide", "acct"} & usual
+    wished = evaluate("base", "__base_packages", base_file_integrity_enabled=True, base_process_accounting_enabled=True)
+    assert {"aide", "acct"} <= set(wished)
+    units = evaluate("base", "__base_hardening_wanted_units", base_process_accounting_enabled=True)
+    assert "acct" in [unit["name"] for unit in units]
+
+
+def test_nobody_else_makes_cron_jobs_unless_he_is_named():
+    assert render("base", "etc/cron.allow.j2") == "root\n"
+    assert render("base", "etc/at.allow.j2", base_cron_users=["ada"]) == "root\nada\n"

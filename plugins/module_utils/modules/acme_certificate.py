@@ -308,7 +308,6 @@ def bring_about(params: dict, check: bool) -> dict:
 
 def carry_out(module: AnsibleModule) -> None:
     """Do the work of the module and end by its exit_json or fail_json."""
-    os.umask(0o022)
     try:
         if module.check_mode and not x509.available():
             result = {"changed": True, "reason": "there is none yet", "serial": "", "warnings": []}

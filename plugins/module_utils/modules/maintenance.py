@@ -112,7 +112,6 @@ def renew_pool(pool: dict, read_only: bool, check: bool) -> str:
 def carry_out(module: AnsibleModule) -> None:
     """Do the work of the module and end by its exit_json or fail_json."""
     mode, database, pool = (module.params[name] for name in ("mode", "database", "pool"))
-    os.umask(0o022)
     try:
         actions = [set_flag(flag["path"], mode in flag["modes"], module.check_mode) for flag in module.params["flags"]]
         if database:

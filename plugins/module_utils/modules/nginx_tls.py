@@ -179,7 +179,6 @@ def bring_about(params: dict, check: bool) -> tuple[list[str], str, str]:
 
 def carry_out(module: AnsibleModule) -> None:
     """Do the work of the module and end by its exit_json or fail_json."""
-    os.umask(0o022)
     before = Pair(module.params["directory"], True).current
     try:
         changes, current, version = bring_about(module.params, module.check_mode)

@@ -29,6 +29,8 @@ PROPERTIES = (
     "ActiveEnterTimestampMonotonic",
     "ActiveState",
     "CanReload",
+    "ConditionResult",
+    "ConditionTimestampMonotonic",
     "DropInPaths",
     "ExecMainStartTimestampMonotonic",
     "InvocationID",
@@ -60,6 +62,7 @@ ARGUMENTS = {
             "state": {"type": "str", "choices": ["started", "stopped", "kept"], "default": "started"},
             "unless_used": {"type": "bool", "default": False},
             "if_used": {"type": "bool", "default": False},
+            "conditional": {"type": "bool", "default": False},
             "activated_by": {"type": "str"},
             "restart_on": {"type": "list", "elements": "str", "default": []},
             "reload_on": {"type": "list", "elements": "str", "default": []},
@@ -157,6 +160,7 @@ class Unit:
         self.kept: bool = wanted["state"] == "kept"
         self.unless_used: bool = wanted["unless_used"]
         self.if_used: bool = wanted["if_used"]
+        self.conditional: bool = wanted["conditional"]
         self.activator = full_name(wanted["activated_by"]) if wanted["activated_by"] else ""
         self.restart_on: list[str] = wanted["restart_on"]
         self.reload_on: list[str] = wanted["reload_on"]
@@ -179,6 +183,12 @@ class Unit:
     @property
     def on_the_way(self) -> bool:
         return self.is_["ActiveState"] == "activating"
+
+    @property
+    def ruled_out(self) -> bool:
+        """Whether systemd has looked at the unit's own conditions, and has not started it because of them."""
+        looked = self.is_.get("ConditionTimestampMonotonic", "0") not in ("", "0")
+        return self.conditional and looked and self.is_.get("ConditionResult") == "no"
 
     @property
     def runs_once(self) -> bool:
@@ -264,7 +274,7 @@ class Unit:
             found = (self.found.get("restart"), self.found.get("reload"))
             loaded = found == (self.restart_digest, self.reload_digest)
             has_run = self.runs_once and loaded and self.is_["ActiveState"] != "failed"
-            if not has_run and not self.on_demand:
+            if not has_run and not self.on_demand and not self.ruled_out:
                 self.verbs.append("start")
             return
         known = self.found if self.found.get("invocation_id") == self.is_["InvocationID"] else {}
@@ -349,7 +359,7 @@ def wait(units: list[Unit], timeout: int) -> None:
             if unit.runs_once and unit.is_["ActiveState"] == "inactive" and unit.is_.get("Result") == "success":
                 continue
             stable = unit.is_.get("NRestarts", "0") == before[unit.name]
-            if unit.active and stable:
+            if (unit.active and stable) or unit.ruled_out:
                 continue
             if not (unit.active or unit.on_the_way) or late:
                 state = f"{unit.is_['ActiveState']} ({unit.is_['SubState']}, {unit.is_.get('Result', 'unknown')})"

@@ -458,3 +458,19 @@ def test_first_drop_in_of_a_directory_is_seen_where_systemd_does_not_tell(system
     assert keep({"name": unit}) == ["daemon-reload"]
     systemd.units[unit]["DropInPaths"] = str(drop_in)
     assert keep({"name": unit}) == []
+
+
+def test_a_unit_that_its_own_condition_rules_out_is_left_alone(systemd, conf):
+    ruled_out = {"ConditionResult": "no", "ConditionTimestampMonotonic": "5", "UnitFileState": "static"}
+    systemd.add("apparmor.service", **ruled_out)
+    assert keep({"name": "apparmor", "conditional": True}) == []
+    with pytest.raises(Refusal, match="did not become active"):
+        systemd.begin = lambda name: None
+        keep({"name": "apparmor"})
+
+
+def test_a_condition_that_was_not_looked_at_yet_is_looked_at_by_starting_the_unit(systemd, conf):
+    systemd.add("apparmor.service", ConditionResult="no", ConditionTimestampMonotonic="0", UnitFileState="static")
+    systemd.begin = lambda name: systemd.units[name].update(ConditionTimestampMonotonic="7")
+    assert keep({"name": "apparmor", "conditional": True}) == ["apparmor.service: start"]
+    assert keep({"name": "apparmor", "conditional": True}) == []
