@@ -11,8 +11,8 @@ description:
   - Creates the role and its database, and brings owner, rights, settings and extensions to what they shall be, in one
     round trip of the host. Speaks to the server by C(psql), as the superuser over the unix socket; no Python library is
     needed.
-  - The role can log in and nothing else. The database is closed to everybody but its owner and the superuser, and the
-    owner can create tables in the schema C(public).
+  - The role can log in and nothing else. The database is closed to everybody but its owner, its readers and the
+    superuser, and only the owner can create tables in the schema C(public).
   - What is there already is only changed where it differs; nothing is ever dropped. Interrupted at any moment, the next
     run completes it.
 options:
@@ -51,6 +51,17 @@ options:
     description: Settings of the role in this database, name to text; null removes one. Others are left alone.
     type: dict
     default: {}
+  readers:
+    description:
+      - Roles that can enter this database and read everything in it, as a dump does; they have no password, and are
+        created where there are none.
+      - Rows that are hidden from others by row security and large objects count as everything. Before version 19 no
+        right lets a role read all large objects, so these roles have C(lo_compat_privileges), with which they could
+        change them too; their transactions read only unless they say otherwise.
+      - One that owns something already is refused.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Full; where no server runs yet, everything counts as to be done.
@@ -69,6 +80,8 @@ EXAMPLES = r"""
     owner: forge
     extensions:
       - pg_trgm
+    readers:
+      - forge_backup
     settings:
       idle_in_transaction_session_timeout: 10min
 """

@@ -9,6 +9,8 @@ from render import SYSTEMS, evaluate, render
 CONFIGURATION = "etc/pgbackrest/pgbackrest.conf.j2"
 ARCHIVE = "etc/groundwork/postgres/archive.conf.j2"
 UNIT = "etc/systemd/system/_unit_.service.j2"
+DUMP_UNIT = "etc/systemd/system/_site_-backup.service.j2"
+DUMP_SETTINGS = "etc/groundwork/backups/_site_.conf.j2"
 PASSPHRASE = {"backups_physical_enabled": True, "backups_passphrase": "twenty-characters-and-more"}
 LOCAL = {"type": "directory", "path": "/srv/backups"}
 SFTP = {
@@ -71,6 +73,20 @@ def test_the_log_leaves_the_server_in_less_than_a_minute():
         lines = render("backups", ARCHIVE, system).splitlines()
         assert "archive_timeout = 50" in lines
         assert "archive_command = 'pgbackrest --stanza=main --pg1-path=\"$PWD\" archive-push %p'" in lines
+
+
+def test_the_dump_is_made_by_a_role_of_its_own_and_its_unit_can_become_nobody_else():
+    unit = render("backups", DUMP_UNIT)
+    assert "CapabilityBoundingSet=CAP_DAC_READ_SEARCH\n" in unit
+    assert "user = forge_backup\n" in render("backups", DUMP_SETTINGS)
+    assert evaluate("backups", "backups_database_readers") == [{"name": "forge_backup", "system_user": "root"}]
+
+
+def test_the_superuser_makes_it_where_that_is_wanted():
+    values = {"backups_database_user": "postgres"}
+    assert "CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_SETGID CAP_SETUID\n" in render("backups", DUMP_UNIT, **values)
+    assert "user = postgres\n" in render("backups", DUMP_SETTINGS, **values)
+    assert evaluate("backups", "backups_database_readers", **values) == []
 
 
 def test_a_backup_to_the_host_itself_has_no_network():

@@ -8,6 +8,7 @@ from render import evaluate, render
 START = "etc/postgresql/_version_/main/conf.d/00-groundwork-start.conf.j2"
 LIVE = "etc/postgresql/_version_/main/conf.d/00-groundwork.conf.j2"
 ACCESS = "etc/postgresql/_version_/main/pg_hba.d/_site_.conf.j2"
+USERS = "etc/postgresql/_version_/main/pg_ident.d/_site_.conf.j2"
 CARE = "etc/systemd/system/groundwork-database-_care_"
 CLUSTER = {"__postgres_cluster": {"version": "17"}}
 
@@ -45,6 +46,15 @@ def test_other_hosts_come_in_over_tls_with_scram_and_from_named_networks_only():
 def test_the_site_s_own_rule_lets_in_one_user_to_one_database():
     lines = [line.split() for line in render("postgres", ACCESS, **CLUSTER).splitlines() if line[:1].isalpha()]
     assert lines == [["local", '"forge"', '"forge"', "peer"]]
+
+
+def test_a_reader_comes_in_as_one_user_of_the_system_to_one_database():
+    readers = {"postgres_role_readers": [{"name": "forge_backup", "system_user": "root"}]}
+    access = render("postgres", ACCESS, **CLUSTER, **readers)
+    lines = [line.split() for line in access.splitlines() if line[:1].isalpha()]
+    assert lines[1:] == [["local", '"forge"', '"forge_backup"', "peer", 'map="forge_backup"']]
+    users = [line.split() for line in render("postgres", USERS, **readers).splitlines() if not line.startswith("#")]
+    assert [line for line in users if line] == [['"forge_backup"', '"root"', '"forge_backup"']]
 
 
 def test_further_settings_win():

@@ -89,6 +89,48 @@ def test_a_backup_restores_row_by_row(host, start, backups, sql):
     sql("DROP DATABASE forge_restored", "postgres")
 
 
+def test_large_objects_and_rows_that_row_security_hides_are_in_a_backup(host, start, backups, sql):
+    sql(
+        "SET ROLE forge; CREATE TABLE hidden AS SELECT 'a hidden row' AS word; ALTER TABLE hidden ENABLE ROW LEVEL "
+        "SECURITY; ALTER TABLE hidden FORCE ROW LEVEL SECURITY; SELECT lo_from_bytea(424242, 'a large object')"
+    )
+    try:
+        assert start().rc == 0
+        name = backups()[0]
+    finally:
+        sql("SET ROLE forge; DROP TABLE hidden; SELECT lo_unlink(424242)")
+    text = host.check_output(f"pg_restore --file=- {PLACE}/{name}.dump")
+    assert "a hidden row" in text and "ALTER LARGE OBJECT 424242 OWNER TO forge" in text
+    assert b"a large object".hex() in text
+
+
+def test_a_role_of_its_own_makes_the_dump(host, start, backups, journal, sql):
+    assert start().rc == 0
+    before = backups()
+    sql("ALTER ROLE forge_backup NOLOGIN")
+    try:
+        assert start().rc != 0
+    finally:
+        sql("ALTER ROLE forge_backup LOGIN")
+    assert backups() == before and '"forge_backup" is not permitted to log in' in journal()
+    assert sql("SELECT rolsuper FROM pg_roles WHERE rolname = 'forge_backup'") == "f"
+
+
+def test_what_only_the_superuser_can_dump_is_a_failure_until_he_makes_it(host, start, backups, journal, sql):
+    sql("CREATE FOREIGN DATA WRAPPER remote; CREATE SERVER remote FOREIGN DATA WRAPPER remote")
+    sql("CREATE USER MAPPING FOR forge SERVER remote OPTIONS (password 'sentinel-of-the-mapping')")
+    try:
+        assert start().rc != 0
+        assert "has a user mapping of a foreign server, which only the superuser can dump" in journal()
+        converge(backups_database_user="postgres")
+        assert start().rc == 0
+        assert "sentinel-of-the-mapping" in host.check_output(f"pg_restore --file=- {PLACE}/{backups()[0]}.dump")
+    finally:
+        sql("DROP FOREIGN DATA WRAPPER remote CASCADE")
+        converge()
+    assert start().rc == 0
+
+
 def test_only_root_can_read_the_backups(host, start, backups):
     assert start().rc == 0
     place = host.file(PLACE)
@@ -127,7 +169,9 @@ def test_a_missing_directory_is_a_failure(host, start, backups, journal):
 def test_an_empty_database_is_a_failure(host, sql):
     sql("CREATE DATABASE hollow TEMPLATE template0", "postgres")
     host.check_output("mkdir -p -m 0700 /root/hollow")
-    settings_with(host, "/root/hollow.conf", database="hollow", directory="/root/hollow", file_directories="")
+    # Its own role does not come into another database.
+    changed = {"database": "hollow", "user": "postgres", "directory": "/root/hollow", "file_directories": ""}
+    settings_with(host, "/root/hollow.conf", **changed)
     done = host.run(f"{PROGRAM} run /root/hollow.conf")
     sql("DROP DATABASE hollow", "postgres")
     assert done.rc == 1 and "holds no table" in done.stderr and "There is no good one yet." in done.stderr
@@ -208,7 +252,8 @@ def test_nothing_secret_is_on_a_command_line_or_in_the_settings(host):
 def test_the_backup_is_sandboxed_and_gives_way_to_the_site(host):
     exposure = host.check_output("systemd-analyze security --no-pager forge-backup.service | tail -1")
     assert float(re.search(r"([0-9.]+) \w+", exposure).group(1)) < 4.0
-    unit = host.check_output("systemctl show -p Nice -p PrivateNetwork forge-backup.service")
+    unit = host.check_output("systemctl show -p Nice -p PrivateNetwork -p CapabilityBoundingSet forge-backup.service")
+    assert "CapabilityBoundingSet=cap_dac_read_search\n" in unit
     assert "Nice=10" in unit and "PrivateNetwork=yes" in unit
 
 

@@ -11,6 +11,21 @@ from ansible_collections.groundwork.django.plugins.module_utils.postgres import 
 
 ATTRIBUTES = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 
+READER_CONNECTIONS = 3
+"""A dump is one; one that has just ended may still count."""
+
+READER_ATTRIBUTES = (
+    "LOGIN INHERIT NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION BYPASSRLS "
+    f"CONNECTION LIMIT {READER_CONNECTIONS} PASSWORD NULL"
+)
+"""Without BYPASSRLS a dump ends at the first table with row security."""
+
+READER_SETTINGS = {
+    "default_transaction_read_only": "on",
+    # Before version 19 no right lets a role read all large objects; this lets it change them too.
+    "lo_compat_privileges": "on",
+}
+
 STATE = """
 SELECT json_build_object(
   'role', (
@@ -23,6 +38,19 @@ SELECT json_build_object(
       'owner', pg_get_userbyid(datdba),
       'public', EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) WHERE grantee = 0))
     FROM pg_database WHERE datname = {name}),
+  'readers', (
+    SELECT json_object_agg(r.rolname, json_build_object(
+      'attributes',
+        rolcanlogin AND rolinherit AND rolbypassrls AND rolconnlimit = {connections} AND rolpassword IS NULL
+        AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication),
+      'owns', EXISTS (
+        SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = r.oid AND deptype = 'o'),
+      'reads', pg_has_role(r.oid, 'pg_read_all_data', 'USAGE'),
+      'enters', EXISTS (
+        SELECT FROM pg_database, aclexplode(datacl)
+        WHERE datname = {name} AND grantee = r.oid AND privilege_type = 'CONNECT'),
+      'settings', (SELECT to_json(setconfig) FROM pg_db_role_setting WHERE setdatabase = 0 AND setrole = r.oid)))
+    FROM pg_authid r WHERE rolname = ANY ({readers})),
   'settings', (
     SELECT to_json(s.setconfig)
     FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase JOIN pg_roles r ON r.oid = s.setrole
@@ -35,7 +63,10 @@ SELECT json_build_object(
   'available', (SELECT json_agg(name) FROM pg_available_extensions),
   'creatable', (
     SELECT to_regnamespace('public') IS NULL OR has_schema_privilege(oid, 'public', 'CREATE')
-    FROM pg_roles WHERE rolname = {owner}));
+    FROM pg_roles WHERE rolname = {owner}),
+  'creatable_by_all', EXISTS (
+    SELECT FROM pg_namespace, aclexplode(nspacl)
+    WHERE nspname = 'public' AND grantee = 0 AND privilege_type = 'CREATE'));
 """
 
 ARGUMENTS = {
@@ -47,6 +78,7 @@ ARGUMENTS = {
     "locale": {"type": "str", "default": "C.UTF-8"},
     "extensions": {"type": "list", "elements": "str", "default": []},
     "settings": {"type": "dict", "default": {}},
+    "readers": {"type": "list", "elements": "str", "default": []},
 }
 """Options of the module."""
 
@@ -69,14 +101,20 @@ class Keeper:
     def keep(self) -> None:
         """Bring everything about, in an order that can be interrupted. Raises Refusal."""
         name, owner = self.params["name"], self.params["owner"]
+        readers = f"ARRAY[{', '.join(literal(reader) for reader in self.params['readers'])}]::name[]"
+        question = STATE.format(
+            name=literal(name), owner=literal(owner), readers=readers, connections=READER_CONNECTIONS
+        )
         try:
-            state = self.server.ask(STATE.format(name=literal(name), owner=literal(owner)))
+            state = self.server.ask(question)
         except postgres.Unreachable:
             if not self.check:
                 raise
-            state = {"role": None, "database": None, "settings": None}
+            state = {"role": None, "database": None, "readers": None, "settings": None}
         self.keep_role(owner, state["role"])
         self.keep_database(name, owner, state["database"])
+        for reader in self.params["readers"]:
+            self.keep_reader(reader, name, (state["readers"] or {}).get(reader))
         self.keep_settings(name, owner, state["settings"] or [])
         there = state["database"] is not None or not self.check
         self.keep_inside(name, self.server.ask(INSIDE.format(owner=literal(owner)), name) if there else {})
@@ -113,6 +151,30 @@ class Keeper:
         if database["public"]:
             self.do(f"close database {name} to others", f"REVOKE ALL ON DATABASE {identifier(name)} FROM PUBLIC;")
 
+    def keep_reader(self, reader: str, database: str, role: dict | None) -> None:
+        """A role that reads everything in the database; PostgreSQL's own role for that has the rights."""
+        role_name = identifier(reader)
+        if role is None:
+            self.do(f"create role {reader}", f"CREATE ROLE {role_name} {READER_ATTRIBUTES};")
+            role = {"attributes": True, "owns": False, "reads": False, "enters": False, "settings": None}
+        if role["owns"]:
+            raise Refusal(
+                f'The role "{reader}" owns a database, a table or another object, and shall only read: give it another '
+                f"name (backups_database_user, where it is for the backups)."
+            )
+        if not role["attributes"]:
+            self.do(f"give role {reader} the rights of a reader only", f"ALTER ROLE {role_name} {READER_ATTRIBUTES};")
+        if not role["reads"]:
+            self.do(f"let role {reader} read all data", f"GRANT pg_read_all_data TO {role_name};")
+        if not role["enters"]:
+            sql = f"GRANT CONNECT ON DATABASE {identifier(database)} TO {role_name};"
+            self.do(f"let role {reader} into database {database}", sql)
+        values = dict(item.split("=", 1) for item in role["settings"] or [])
+        for key, value in READER_SETTINGS.items():
+            if values.get(key) != value:
+                sql = f"ALTER ROLE {role_name} SET {identifier(key)} TO {literal(value)};"
+                self.do(f"set {key} of role {reader}", sql)
+
     def keep_settings(self, name: str, owner: str, present: list[str]) -> None:
         """Settings of the role in the database."""
         values = dict(item.split("=", 1) for item in present)
@@ -126,10 +188,10 @@ class Keeper:
 
     def keep_inside(self, name: str, inside: dict) -> None:
         """What is in the database: the owner's right to the schema, and extensions."""
-        if inside.get("creatable") is False:
-            # Only a database that came from an older major version: since 15, its owner has the right by this role.
+        if inside.get("creatable") is False or inside.get("creatable_by_all"):
+            # Only a database of version 14, or one that came from it: since 15, its owner has the right by this role.
             self.do(
-                f"let the owner of {name} create in schema public",
+                f"let the owner of {name}, and nobody else, create in schema public",
                 "ALTER SCHEMA public OWNER TO pg_database_owner; REVOKE CREATE ON SCHEMA public FROM PUBLIC;",
                 name,
             )

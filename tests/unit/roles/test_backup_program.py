@@ -1,5 +1,6 @@
 """The program of the role backups: what counts, what expires, and what a failure leaves behind."""
 
+import dataclasses
 import json
 
 import pytest
@@ -17,15 +18,19 @@ def program(load):
 @pytest.fixture
 def settings(program, tmp_path):
     """Settings of a site whose backups are in a directory of the test."""
-    return program.Settings("forge", tmp_path, "forge", 5432, (), 14, 2, 0)
+    return program.Settings("forge", tmp_path, "forge", "forge_backup", 5432, (), 14, 2, 0)
 
 
 @pytest.fixture
 def tools(program, monkeypatch):
-    """Stand-ins for the programs of PostgreSQL: `commands` keeps what was run, `broken` names the one that fails."""
+    """Stand-ins for the programs of PostgreSQL: `commands` keeps what was run, `broken` names the one that fails.
+
+    `hidden` names a catalog that has something for the superuser only.
+    """
 
     class Tools:
         broken = ""
+        hidden = "nothing"
         listing = "; a comment\n215; 0 16400 TABLE DATA public parts forge\n"
 
         def run(self, command, what, good=(0,), **streams):
@@ -37,6 +42,8 @@ def tools(program, monkeypatch):
                 streams["stdout"].write(b"PGDMP and much more")
             if "--list" in line and "pg_restore" in line:
                 return self.listing
+            if "count(*)" in line:
+                return f"{int(self.hidden in line)}\n"
             return "1000\n" if "pg_database_size" in line else ""
 
     tools = Tools()
@@ -115,6 +122,37 @@ def test_a_failure_removes_nothing_and_leaves_nothing(program, settings, tools, 
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".lock") == before
 
 
+def test_the_dump_is_made_by_its_own_role_as_the_user_that_runs_it(program, settings, tools):
+    program.command_run(settings)
+    clients = [command for command in tools.commands if command.startswith(("psql", "pg_dump"))]
+    assert len(clients) == 5 and all("--username=forge_backup" in command for command in clients)
+    assert not any("setpriv" in command for command in tools.commands)
+
+
+def test_settings_of_before_there_was_a_role_for_it_mean_the_superuser(program, tools, tmp_path):
+    path = tmp_path / "forge.conf"
+    lines = ["site = forge", f"directory = {tmp_path}", "database = forge", "port = 5432", "file_directories ="]
+    lines += ["retention_days = 14", "minimum_count = 2", "reserve_megabytes = 0"]
+    path.write_text("\n".join(["[backup]", *lines]))
+    program.command_run(program.Settings.load(str(path)))
+    clients = [command for command in tools.commands if "pg_" in command or "psql" in command]
+    assert all(command.startswith("setpriv --reuid=postgres ") for command in clients)
+    path.write_text("\n".join(["[backup]", "user = forge_backup", *lines]))
+    assert program.Settings.load(str(path)).user == "forge_backup"
+
+
+@pytest.mark.parametrize(
+    ("catalog", "what"), [("pg_subscription", "a subscription"), ("pg_user_mappings", "a user mapping")]
+)
+def test_what_only_the_superuser_can_dump_is_a_failure_and_never_left_out(program, settings, tools, catalog, what):
+    tools.hidden = catalog
+    with pytest.raises(program.Failure, match=rf'has {what}.*set backups_database_user to "postgres"\. There is no'):
+        program.command_run(settings)
+    assert program.complete_backups(settings) == []
+    program.command_run(dataclasses.replace(settings, user="postgres"))
+    assert len(program.complete_backups(settings)) == 1
+
+
 def test_a_dump_without_tables_does_not_count(program, settings, tools, tmp_path):
     tools.listing = "; TABLE DATA in a comment\n"
     with pytest.raises(program.Failure, match="holds no table"):
@@ -123,14 +161,14 @@ def test_a_dump_without_tables_does_not_count(program, settings, tools, tmp_path
 
 
 def test_an_interruption_is_a_failure_that_leaves_nothing(program, settings, tools, tmp_path, monkeypatch):
-    monkeypatch.setattr(program, "verify_dump", lambda path: program.interrupted(15, None))
+    monkeypatch.setattr(program, "verify_dump", lambda settings, path: program.interrupted(15, None))
     with pytest.raises(program.Failure, match="ended by SIGTERM"):
         program.command_run(settings)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_too_little_space_stops_before_anything_is_written(program, settings, tools, tmp_path):
-    crowded = program.Settings("forge", tmp_path, "forge", 5432, (), 14, 2, 10**9)
+    crowded = program.Settings("forge", tmp_path, "forge", "forge_backup", 5432, (), 14, 2, 10**9)
     with pytest.raises(program.Failure, match="too little space"):
         program.command_run(crowded)
     assert not any("pg_dump" in command for command in tools.commands)
@@ -142,7 +180,7 @@ def test_two_runs_at_once(program, settings, tools):
 
 
 def test_missing_directories_of_files_are_named(program, tools, tmp_path):
-    settings = program.Settings("forge", tmp_path, "forge", 5432, ("/nowhere/media",), 14, 2, 0)
+    settings = program.Settings("forge", tmp_path, "forge", "forge_backup", 5432, ("/nowhere/media",), 14, 2, 0)
     with pytest.raises(program.Failure, match="/nowhere/media, which is to be backed up, does not exist"):
         program.command_run(settings)
 

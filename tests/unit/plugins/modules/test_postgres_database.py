@@ -5,13 +5,29 @@ from ansible_collections.groundwork.django.plugins.module_utils import postgres
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 from ansible_collections.groundwork.django.plugins.module_utils.modules import postgres_database
 
-PARAMS = {"name": "forge", "owner": "forge", "password": "", "locale": "C.UTF-8", "extensions": [], "settings": {}}
+PARAMS = {
+    "name": "forge",
+    "owner": "forge",
+    "password": "",
+    "locale": "C.UTF-8",
+    "extensions": [],
+    "settings": {},
+    "readers": [],
+}
 GOOD = {
     "role": {"attributes": True, "verifier": None},
     "database": {"owner": "forge", "public": False},
+    "readers": None,
     "settings": None,
 }
-INSIDE = {"extensions": ["plpgsql"], "available": ["plpgsql", "pg_trgm"], "creatable": True}
+READER = {
+    "attributes": True,
+    "owns": False,
+    "reads": True,
+    "enters": True,
+    "settings": ["default_transaction_read_only=on", "lo_compat_privileges=on"],
+}
+INSIDE = {"extensions": ["plpgsql"], "available": ["plpgsql", "pg_trgm"], "creatable": True, "creatable_by_all": False}
 
 
 class Server:
@@ -44,7 +60,7 @@ def test_nothing_is_done_where_everything_is_right():
 
 
 def test_a_new_site_gets_role_database_and_extension_in_that_order():
-    server = Server({"role": None, "database": None, "settings": None})
+    server = Server({"role": None, "database": None, "readers": None, "settings": None})
     actions = keep(server, extensions=["pg_trgm"], settings={"lock_timeout": "5s"})
     assert actions == [
         "create role forge",
@@ -58,7 +74,7 @@ def test_a_new_site_gets_role_database_and_extension_in_that_order():
 
 
 def test_check_mode_runs_no_statement():
-    server = Server({"role": None, "database": None, "settings": None})
+    server = Server({"role": None, "database": None, "readers": None, "settings": None})
     assert keep(server, check=True, extensions=["pg_trgm"])[-1] == "create extension pg_trgm in forge"
     assert server.statements == []
 
@@ -103,13 +119,54 @@ def test_too_many_rights_are_taken():
 
 def test_a_database_of_another_owner_is_given_over():
     server = Server({**GOOD, "database": {"owner": "postgres", "public": False}}, {**INSIDE, "creatable": False})
-    assert keep(server) == ["give database forge to forge", "let the owner of forge create in schema public"]
+    assert keep(server) == [
+        "give database forge to forge",
+        "let the owner of forge, and nobody else, create in schema public",
+    ]
 
 
 def test_settings_are_compared_set_and_reset():
     server = Server({**GOOD, "settings": ["lock_timeout=5s", "jit=off", "work_mem=8MB"]})
     actions = keep(server, settings={"lock_timeout": "5s", "jit": True, "work_mem": None, "timezone": None})
     assert actions == ["set jit of role forge", "reset work_mem of role forge"]
+
+
+def test_schema_public_is_closed_to_everybody_but_the_owner():
+    server = Server(GOOD, {**INSIDE, "creatable_by_all": True})
+    assert keep(server) == ["let the owner of forge, and nobody else, create in schema public"]
+    assert "REVOKE CREATE ON SCHEMA public FROM PUBLIC" in server.statements[0][1]
+
+
+def test_a_reader_gets_what_a_dump_needs_and_nothing_else():
+    server = Server(GOOD)
+    assert keep(server, readers=["forge_backup"]) == [
+        "create role forge_backup",
+        "let role forge_backup read all data",
+        "let role forge_backup into database forge",
+        "set default_transaction_read_only of role forge_backup",
+        "set lo_compat_privileges of role forge_backup",
+    ]
+    created = server.statements[0][1]
+    assert "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION BYPASSRLS" in created and "PASSWORD NULL" in created
+    assert keep(Server({**GOOD, "readers": {"forge_backup": READER}}), readers=["forge_backup"]) == []
+
+
+def test_a_reader_is_brought_back_to_that():
+    changed = {**READER, "attributes": False, "enters": False, "settings": ["lo_compat_privileges=on"]}
+    actions = keep(Server({**GOOD, "readers": {"forge_backup": changed}}), readers=["forge_backup"])
+    assert actions == [
+        "give role forge_backup the rights of a reader only",
+        "let role forge_backup into database forge",
+        "set default_transaction_read_only of role forge_backup",
+    ]
+
+
+def test_a_role_that_owns_something_is_no_reader():
+    owner = {**READER, "owns": True, "attributes": False}
+    server = Server({**GOOD, "readers": {"annex": owner}})
+    with pytest.raises(Refusal, match=r'"annex" owns.*backups_database_user'):
+        keep(server, readers=["annex"])
+    assert server.statements == []
 
 
 def test_an_extension_that_is_not_installed_is_named():

@@ -40,6 +40,11 @@ MEGABYTE = 1024 * 1024
 BUSY = 75
 EXCHANGE, AT_FDCWD = 2, -100
 """Of renameat2(2)."""
+SUBSCRIPTIONS = (
+    "SELECT count(*) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE datname = current_database()"
+)
+USER_MAPPINGS = "SELECT count(*) FROM pg_user_mappings"
+"""Anybody can count them; what makes them whole is for the superuser only."""
 
 
 class Failure(Exception):
@@ -65,11 +70,22 @@ class Settings:
     site: str
     directory: Path
     database: str
+    user: str
     port: int
     file_directories: tuple[str, ...]
     retention_days: int
     minimum_count: int
     reserve_megabytes: int
+
+    @property
+    def by_superuser(self) -> bool:
+        """Whether the superuser makes the dump rather than a role of its own, which the server knows as root."""
+        return self.user == "postgres"
+
+    @property
+    def client(self) -> tuple[str, ...]:
+        """What begins a command that speaks to the server, or reads what it has said."""
+        return AS_POSTGRES if self.by_superuser else ()
 
     @classmethod
     def load(cls, path: str) -> Settings:
@@ -83,6 +99,8 @@ class Settings:
                 site=section["site"],
                 directory=Path(section["directory"]),
                 database=section["database"],
+                # The settings of a site that has not been applied since there is a role for it have none.
+                user=section.get("user", "postgres"),
                 port=section.getint("port"),
                 file_directories=tuple(section["file_directories"].split()),
                 retention_days=section.getint("retention_days"),
@@ -161,8 +179,8 @@ def run(command: list[str], what: str, good: tuple[int, ...] = (0,), last: bool 
 def ask(settings: Settings, sql: str) -> str:
     """Answer of one statement in the site's database."""
     options = ["--no-psqlrc", "--tuples-only", "--no-align", "--no-password", f"--host={SOCKETS}"]
-    target = [f"--port={settings.port}", f"--dbname={settings.database}"]
-    command = [*AS_POSTGRES, "psql", *options, *target, f"--command={sql}"]
+    target = [f"--port={settings.port}", f"--username={settings.user}", f"--dbname={settings.database}"]
+    command = [*settings.client, "psql", *options, *target, f"--command={sql}"]
     return run(command, f"Asking the database {settings.database}").strip()
 
 
@@ -184,23 +202,36 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def check_rights(settings: Settings) -> None:
+    """Raise Failure where a dump would leave out, without a word, what only the superuser sees."""
+    if settings.by_superuser:
+        return
+    for what, sql in (("a subscription", SUBSCRIPTIONS), ("a user mapping of a foreign server", USER_MAPPINGS)):
+        if ask(settings, sql) != "0":
+            raise Failure(
+                f"The database {settings.database} has {what}, which only the superuser can dump: set "
+                'backups_database_user to "postgres".'
+            )
+
+
 def dump_database(settings: Settings, path: Path) -> None:
     """Dump the database. It reads one consistent state and locks nothing out; it gives up behind a long migration."""
     options = ["--format=custom", "--no-password", f"--lock-wait-timeout={LOCK_WAIT_SECONDS * 1000}"]
-    command = [*AS_POSTGRES, "pg_dump", *options, f"--host={SOCKETS}", f"--port={settings.port}", settings.database]
+    target = [f"--host={SOCKETS}", f"--port={settings.port}", f"--username={settings.user}", settings.database]
+    command = [*settings.client, "pg_dump", *options, *target]
     with path.open("xb") as stream:
         run(command, f"Dumping the database {settings.database}", stdout=stream)
 
 
-def verify_dump(path: Path) -> int:
+def verify_dump(settings: Settings, path: Path) -> int:
     """Read a dump to the end. Returns the number of tables with their data; raises Failure where it is not whole."""
     with path.open("rb") as stream:
-        contents = run([*AS_POSTGRES, "pg_restore", "--list"], f"Listing {path.name}", stdin=stream)
+        contents = run([*settings.client, "pg_restore", "--list"], f"Listing {path.name}", stdin=stream)
     tables = sum(" TABLE DATA " in line for line in contents.splitlines() if not line.startswith(";"))
     if tables == 0:
         raise Failure(f"The dump {path.name} holds no table.")
     with path.open("rb") as stream:
-        command = [*AS_POSTGRES, "pg_restore", "--file=/dev/null"]
+        command = [*settings.client, "pg_restore", "--file=/dev/null"]
         run(command, f"Reading {path.name}", stdin=stream, stdout=subprocess.DEVNULL)
     return tables
 
@@ -275,8 +306,9 @@ def make(settings: Settings, started: float) -> Backup:
     aside.mkdir(mode=0o700)
     try:
         dump = aside / f"{name}.dump"
+        check_rights(settings)
         dump_database(settings, dump)
-        tables = verify_dump(dump)
+        tables = verify_dump(settings, dump)
         paths = [dump]
         if settings.file_directories:
             archive = aside / f"{name}.tar.gz"
@@ -367,7 +399,7 @@ def command_verify(settings: Settings, name: str | None) -> str:
         if digest(path) != item["sha256"]:
             raise Failure(f"{path} is not what was written: its checksum differs.")
         if path.suffix == ".dump":
-            verify_dump(path)
+            verify_dump(settings, path)
         else:
             verify_archive(path)
     return f"{found[0].name} is whole."
