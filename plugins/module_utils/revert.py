@@ -243,11 +243,13 @@ def tidy() -> None:
     for path in (state_path(), f"{UNITS}/timers.target.wants/{NAME}.timer", f"{UNITS}/{NAME}.timer"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-    subprocess.run(["systemctl", "stop", f"{NAME}.timer"], capture_output=True, check=False)
+    with contextlib.suppress(OSError):
+        _run("systemctl", "stop", f"{NAME}.timer")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(f"{UNITS}/{NAME}.service")
     shutil.rmtree(DIRECTORY, ignore_errors=True)
-    subprocess.run(["systemctl", "daemon-reload"], capture_output=True, check=False)
+    with contextlib.suppress(OSError):
+        _run("systemctl", "daemon-reload")
 
 
 def put_back(at_once: bool) -> tuple[bool, list[str]]:

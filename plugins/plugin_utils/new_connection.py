@@ -15,6 +15,7 @@ from ansible.plugins.connection import ConnectionBase
 
 ATTEMPTS = (0, 2, 5)
 """Seconds before each attempt. There are few: ufw refuses who comes six times in half a minute."""
+PATIENCE_SECONDS = 20
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 30
 # What the host takes to put everything back once the time is over.
@@ -79,7 +80,7 @@ class Proof:
         self.connection = connection
         self.ask = ask
         self.end = time.monotonic() + seconds
-        self.patience = time.monotonic() + seconds / 2
+        self.patience = time.monotonic() + min(seconds / 2, PATIENCE_SECONDS)
         self.port = port
 
     def _try(self, connection: ConnectionBase, state: str) -> tuple[dict, str]:
