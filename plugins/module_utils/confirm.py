@@ -59,7 +59,7 @@ def arm(seconds: int) -> None:
     with revert.lock():
         state = revert.read_state()
         kept = state is not None
-        state = state or revert.snapshot()
+        state = revert.complete(state) if state else revert.snapshot()
         os.makedirs(revert.DIRECTORY, mode=0o700, exist_ok=True)
         os.chmod(revert.DIRECTORY, 0o700)
         source = revert.__spec__.loader.get_source(revert.__name__)

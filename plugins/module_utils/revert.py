@@ -135,6 +135,17 @@ def snapshot() -> dict:
     return {"parts": parts, "values": values_of_the_kernel(), "begun": [], "named": [], "attempts": 0}
 
 
+def was_there(part: dict) -> bool:
+    """Whether there was anything to a part; a package that came since is not taken away again."""
+    return bool(part["entries"]) or part["name"] == RECORDS
+
+
+def complete(state: dict) -> dict:
+    """An older snapshot, with the parts that there were not when it was taken as they are now."""
+    parts = [part if was_there(part) else {**part, "entries": look_below(part["roots"])} for part in state["parts"]]
+    return {**state, "parts": parts}
+
+
 def set_values(entries: dict[str, dict]) -> set[str]:
     """The paths below /proc/sys that files of sysctl set."""
     found = set()
@@ -264,7 +275,9 @@ def put_back(at_once: bool) -> tuple[bool, list[str]]:
             return True, []
         if is_early(state) and not at_once:
             return True, []
-        differing = [part for part in state["parts"] if look_below(part["roots"]) != part["entries"]]
+        differing = [
+            part for part in state["parts"] if was_there(part) and look_below(part["roots"]) != part["entries"]
+        ]
         # A part whose files are back already may not have been read anew when an earlier attempt ended.
         state["begun"] = sorted({*state["begun"], *(part["name"] for part in differing)})
         for part in differing:

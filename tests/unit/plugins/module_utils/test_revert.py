@@ -18,6 +18,7 @@ def host(tmp_path, monkeypatch):
     """Directories that stand for those of a host, with a timer that only notes what is done to it."""
     etc, kernel = tmp_path / "etc", tmp_path / "proc"
     (etc / "drop-ins").mkdir(parents=True)
+    (etc / "sysctl.d").mkdir()
     (etc / "main").write_text("Port 22\n")
     (etc / "drop-ins" / "a").write_text("a\n")
     (kernel / "net" / "ipv4" / "conf" / "eth0.5").mkdir(parents=True)
@@ -28,7 +29,12 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setattr(revert, "LOCK", str(tmp_path / "lock"))
     monkeypatch.setattr(revert, "UNITS", str(tmp_path / "units"))
     monkeypatch.setattr(revert, "SYSCTL", str(kernel))
-    paths = {"sshd": [str(etc / "main"), str(etc / "drop-ins")], "sysctl": [str(etc / "sysctl.d")], "records": []}
+    paths = {
+        "sshd": [str(etc / "main"), str(etc / "drop-ins")],
+        "sysctl": [str(etc / "sysctl.d")],
+        "ufw": [str(etc / "ufw")],
+        "records": [str(etc / "manifest")],
+    }
     monkeypatch.setattr(revert, "PATHS", paths)
     read_anew = []
     monkeypatch.setattr(revert, "REREAD", {"sshd": lambda: read_anew.append("sshd")})
@@ -75,13 +81,32 @@ def test_everything_is_put_back_and_nothing_is_left(host):
 def test_a_directory_that_was_not_there_is_gone_again_and_one_that_is_gone_comes_back(host):
     path, _ = host
     confirm.arm(60)
-    (path / "etc/sysctl.d").mkdir()
-    (path / "etc/sysctl.d/x.conf").write_text("# nothing\n")
+    (path / "etc/manifest").mkdir()
+    (path / "etc/manifest/x").write_text("x\n")
     (path / "etc/drop-ins/a").unlink()
     (path / "etc/drop-ins").rmdir()
     revert.put_back(at_once=True)
     assert is_as_before(path)
-    assert not (path / "etc/sysctl.d").exists()
+    assert not (path / "etc/manifest").exists()
+
+
+def test_a_package_that_was_installed_meanwhile_is_left_and_guarded_from_then_on(host):
+    path, _ = host
+    confirm.arm(60)
+    (path / "etc/ufw").mkdir()
+    (path / "etc/ufw/ufw.conf").write_text("ENABLED=no\n")
+    confirm.arm(60)
+    (path / "etc/ufw/ufw.conf").write_text("ENABLED=yes\n")
+    revert.put_back(at_once=True)
+    assert (path / "etc/ufw/ufw.conf").read_text() == "ENABLED=no\n"
+    confirm.arm(60)
+    (path / "etc/ufw/ufw.conf").unlink()
+    confirm.disarm()
+    (path / "etc/ufw").rmdir()
+    confirm.arm(60)
+    (path / "etc/ufw").mkdir()
+    revert.put_back(at_once=True)
+    assert (path / "etc/ufw").exists()
 
 
 def test_what_has_not_changed_is_not_read_anew(host):
@@ -149,7 +174,6 @@ def test_values_of_the_kernel_that_the_change_has_set_are_put_back_and_no_others
     path, _ = host
     kernel = path / "proc/net/ipv4"
     confirm.arm(60)
-    (path / "etc/sysctl.d").mkdir()
     (path / "etc/sysctl.d/x.conf").write_text("; no\n-net.ipv4.conf.*.rp_filter = 0\n")
     (kernel / "conf/eth0.5/rp_filter").write_text("0\n")
     (kernel / "tcp_syncookies").write_text("0\n")
