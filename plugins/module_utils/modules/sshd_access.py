@@ -103,7 +103,7 @@ def refused(own_file: str) -> str:
     said = [line.strip() for line in (errors or output).splitlines() if line.strip()]
     # Our own file is about to be placed anew, and checked then.
     others = [line for line in said if not own_file or not line.startswith(own_file)]
-    reasons = [line for line in others if "terminating" not in line]
+    reasons = [line for line in others if "terminating" not in line and "Deprecated option" not in line]
     return reasons[0].rstrip(".") if code != 0 and reasons else ""
 
 
