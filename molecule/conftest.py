@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import socket
 import ssl
 import subprocess
@@ -84,15 +85,20 @@ class Run:
     changed: int
 
 
-def run_playbook(arguments: tuple[str, ...], playbook: Path | None, values: dict) -> subprocess.CompletedProcess:
-    """Run a playbook for the scenario's hosts, the scenario's own one if none is given."""
+def playbook_command(arguments: tuple[str, ...], playbook: Path | None, values: dict) -> list[str]:
+    """The command that runs a playbook for the scenario's hosts, the scenario's own one if none is given."""
     own = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "converge.yml"
     playbook = playbook or (own if own.exists() else Path(__file__).parent / "shared" / "converge.yml")
     inventory = Path(os.environ["MOLECULE_INVENTORY_FILE"]).parent
     command = ["ansible-playbook", "--inventory", str(inventory), *arguments, str(playbook)]
     if values:
         command += ["--extra-vars", json.dumps(values)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return command
+
+
+def run_playbook(arguments: tuple[str, ...], playbook: Path | None, values: dict) -> subprocess.CompletedProcess:
+    """Run it to its end."""
+    return subprocess.run(playbook_command(arguments, playbook, values), capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="session")
@@ -149,6 +155,92 @@ def start(host) -> Callable[..., object]:
         return host.run(f"systemctl start {unit}")
 
     return run
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has begun, and those that these have begun."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    ).stdout
+    children = [int(word) for word in listed.split()]
+    return children + [found for child in children for found in descendants(child)]
+
+
+class Operator:
+    """Who comes to the host over ssh with a key of his own, as a play in real life does."""
+
+    def __init__(self, host, address: str, folder: Path) -> None:
+        self.host = host
+        self.address = address
+        self.key = folder / "key"
+        options = "-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+        self.values = {
+            "ansible_connection": "ssh",
+            "ansible_host": address,
+            "ansible_user": "root",
+            "ansible_ssh_private_key_file": str(self.key),
+            # A path of its own: what is open for one test is of no use to another.
+            "ansible_ssh_common_args": f"{options} -o ControlPath={folder}/%C",
+        }
+        """What has a play of the scenario come over ssh: `play(**operator.values)`."""
+        self.options = options.split()
+
+    def comes_in(self, port: int = 22) -> bool:
+        """Whether a new connection comes about, and a command runs on the host."""
+        command = [
+            "ssh",
+            *self.options,
+            "-i",
+            self.key,
+            "-p",
+            str(port),
+            "-o",
+            "ConnectTimeout=3",
+            "-o",
+            "BatchMode=yes",
+        ]
+        return (
+            subprocess.run([*command, f"root@{self.address}", "true"], capture_output=True, check=False).returncode == 0
+        )
+
+    def armed(self) -> bool:
+        """Whether the host is about to put something back."""
+        return self.host.file("/var/lib/groundwork/revert/state.json").exists
+
+    def left(self) -> str:
+        """What is left of a change that has been confirmed or put back: nothing."""
+        return self.host.run(
+            "ls -d /var/lib/groundwork/revert /etc/systemd/system/*/*revert* /etc/systemd/system/*revert*"
+        ).stdout
+
+    def killed(self, ready: Callable[[], object], **values: object) -> None:
+        """Run the scenario's playbook over ssh, and kill it once `ready()` is true."""
+        command = playbook_command((), None, {**self.values, **values})
+        play = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            end = time.monotonic() + 60
+            while not ready():
+                assert play.poll() is None, "the run was over before it could be killed"
+                assert time.monotonic() < end
+                time.sleep(0.1)
+        finally:
+            # Its workers lead sessions of their own, and would go on.
+            for pid in [*descendants(play.pid), play.pid]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            play.wait()
+
+
+@pytest.fixture
+def operator(host, address: str, tmp_path_factory) -> Iterator[Operator]:
+    """An operator who has a key on the host."""
+    folder = tmp_path_factory.mktemp("o")  # the path of a socket is short
+    someone = Operator(host, address, folder)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", someone.key], check=True)
+    public = someone.key.with_suffix(".pub").read_text().strip()
+    host.check_output("mkdir -p -m 0700 ~root/.ssh && echo %s >> ~root/.ssh/authorized_keys", public)
+    yield someone
+    host.check_output("sed -i %s ~root/.ssh/authorized_keys", f"\\|{public.split()[1]}|d")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.groundwork.django.plugins.module_utils.payload import pack
+from ansible_collections.groundwork.django.plugins.plugin_utils.new_connection import Proof, is_ssh
 from ansible_collections.groundwork.django.plugins.plugin_utils.template_plan import TemplatePlanner
 
 COLLECTION = "groundwork.django."
@@ -42,11 +43,58 @@ class ActionModule(ActionBase):
             except AnsibleError as error:
                 raise AnsibleActionFail(f"{name}: {error.message}") from error
             tasks.append({"name": name, "module": module, "options": options})
-        return self._send(tasks, task_vars) if tasks else {"changed": False, "skipped": True}
+        if not tasks:
+            return {"changed": False, "skipped": True}
+        confirm = self._confirm()
+        result = self._send(tasks, task_vars, confirm)
+        came_to = result.pop("unconfirmed", {}).get("port")
+        if came_to is None:
+            return result
+        return self._confirmed(result, confirm, came_to, task_vars)
+
+    def _confirm(self) -> dict:
+        """How the change is to be confirmed; empty where it is not. Raises AnsibleActionFail."""
+        given = self._task.args.get("confirm") or {}
+        if not given:
+            return {}
+        unknown = set(given) - {"seconds", "port", "remedy"}
+        if unknown or not {"seconds", "remedy"} <= set(given):
+            raise AnsibleActionFail("confirm of a batch has seconds and remedy, and perhaps a port, nothing else.")
+        by = "connection" if is_ssh(self._connection) else "host"
+        wanted = {"seconds": int(given["seconds"]), "port": int(given.get("port") or 0), "by": by}
+        if not wanted["seconds"] or (by == "host" and not wanted["port"]):
+            return {}
+        return {**wanted, "remedy": str(given["remedy"]).strip().rstrip(".")}
+
+    def _confirmed(self, result: dict, confirm: dict, came_to: int, task_vars: dict) -> dict:
+        """The result once it is proven that a new connection comes about, or a failure once the host is as before.
+
+        came_to: the port of the host that the play has come to, 0 if unknown.
+        """
+
+        def ask(connection, state: str) -> dict:
+            kept, self._connection = self._connection, connection
+            try:
+                return self._send([{"name": "", "module": "confirm", "options": {"state": state}}], task_vars)
+            finally:
+                self._connection = kept
+
+        moved = confirm["port"] if came_to and confirm["port"] not in (0, came_to) else None
+        proof = Proof(self._connection, ask, confirm["seconds"], moved)
+        said = proof.confirm()
+        if not said:
+            return {**result, "new_port": moved} if moved else result
+        name, port = task_vars["inventory_hostname"], f" on port {moved}" if moved else ""
+        if proof.put_back():
+            now = "what was changed has been put back, and the host can be reached as before"
+        else:
+            now = f"the host puts back what was changed {confirm['seconds']} s after it, but cannot be reached yet"
+        sentence = f"{name} lets no new connection in{port} ({said}), so {now}: {confirm['remedy']}."
+        return {"failed": True, "changed": False, "msg": sentence}
 
     def _tasks(self) -> Iterator[tuple[str, str, dict]]:
         """Name, module and options of each task whose condition holds. Raises AnsibleActionFail for what is none."""
-        unknown = sorted(set(self._task.args) - {"tasks"})
+        unknown = sorted(set(self._task.args) - {"tasks", "confirm"})
         if unknown:
             raise AnsibleActionFail(f"batch has no option named {', '.join(unknown)}.")
         tasks = self._task.args.get("tasks")
@@ -72,11 +120,15 @@ class ActionModule(ActionBase):
             options.setdefault("uv_requirements", UV_REQUIREMENTS.read_text(encoding="utf-8"))
         return options
 
-    def _send(self, tasks: list[dict], task_vars: dict) -> dict:
+    def _send(self, tasks: list[dict], task_vars: dict, confirm: dict | None = None) -> dict:
         """Have the host carry tasks out, and return what the module batch returns."""
         result = self._execute_module(
-            module_name="groundwork.django.batch", module_args={"payload": pack(tasks)}, task_vars=task_vars
+            module_name="groundwork.django.batch",
+            module_args={"payload": pack({"tasks": tasks, "confirm": confirm or {}})},
+            task_vars=task_vars,
         )
+        if not result.get("unconfirmed"):
+            result.pop("unconfirmed", None)
         results = result.get("results") or []
         if results and results[-1].get("failed") and results[-1]["name"]:
             result["msg"] = f"{results[-1]['name']}: {result['msg']}"

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.parameters import remove_values
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 
 if TYPE_CHECKING:
     # Never imported like this: it is how Ansible learns what to pack. The host compiles what it imports anew each time,
     # so it imports only what the batch at hand needs.
     from ansible_collections.groundwork.django.plugins.module_utils.modules import (  # noqa: F401
         acme_certificate,
+        confirm,
         file_settings,
         host_facts,
         localization,
@@ -53,12 +55,13 @@ class Task(AnsibleModule):
     Its options are checked, kept out of the journal and masked in results as those of a module of its own.
     """
 
-    def __init__(self, batch: AnsibleModule, work: ModuleType, options: dict) -> None:
+    def __init__(self, batch: AnsibleModule, work: ModuleType, options: dict, rehearsed: bool = False) -> None:
+        self._rehearsed = rehearsed
         self._given = {
             **options,
             "_ansible_module_name": f"groundwork.django.{work.__name__.rpartition('.')[2]}",
-            "_ansible_check_mode": batch.check_mode,
-            "_ansible_diff": batch._diff,
+            "_ansible_check_mode": batch.check_mode or rehearsed,
+            "_ansible_diff": batch._diff and not rehearsed,
             "_ansible_no_log": batch.no_log,
             "_ansible_verbosity": batch._verbosity,
             "_ansible_remote_tmp": batch._remote_tmp,
@@ -72,7 +75,8 @@ class Task(AnsibleModule):
         self.params = dict(self._given)
 
     def warn(self, warning: str, **options: object) -> None:
-        super().warn(remove_values(warning, self.no_log_values), **options)
+        if not self._rehearsed:
+            super().warn(remove_values(warning, self.no_log_values), **options)
 
     def _end(self, result: dict) -> None:
         if self._verbosity >= 3:
@@ -86,6 +90,18 @@ class Task(AnsibleModule):
         self._end({**result, "msg": msg, "failed": True})
 
 
+def perform(batch: AnsibleModule, task: dict, rehearsed: bool = False) -> tuple[Task | None, dict]:
+    """Carry one task out, or only say what it would change, and return it (if it could begin) with its result."""
+    begun = None
+    try:
+        work = import_module(f"{MODULES}.{task['module']}")
+        begun = Task(batch, work, task["options"], rehearsed)
+        work.carry_out(begun)
+    except Ended as end:
+        return begun, {"name": task["name"], **end.result}
+    raise AssertionError(f"{task['module']} has not ended with a result")
+
+
 def carry_out(batch: AnsibleModule, tasks: list[dict]) -> list[dict]:
     """Carry out tasks one after another, up to the first that fails, and return their results.
 
@@ -94,22 +110,58 @@ def carry_out(batch: AnsibleModule, tasks: list[dict]) -> list[dict]:
     """
     results, done = [], []
     for task in tasks:
-        try:
-            work = import_module(f"{MODULES}.{task['module']}")
-            done.append(Task(batch, work, task["options"]))
-            work.carry_out(done[-1])
-        except Ended as end:
-            results.append({"name": task["name"], **end.result})
-        if results[-1].get("failed"):
-            if results[-1].get("unusable"):
+        begun, result = perform(batch, task)
+        done.append(begun)
+        results.append(result)
+        if result.get("failed"):
+            if result.get("unusable"):
                 put_back(done, results)
             break
     return results
 
 
-def put_back(done: list[Task], results: list[dict]) -> None:
+def carry_out_guarded(batch: AnsibleModule, tasks: list[dict], options: dict) -> tuple[list[dict], dict]:
+    """The same under a guard, which puts everything back where a task fails or nobody comes in afterwards.
+
+    Each task is rehearsed until one is about to change something: the guard is armed then, and a batch that changes
+    nothing leaves no trace of it. Returns also what the controller has to know in order to confirm.
+    """
+    # Only few batches have one, and the host compiles what it imports.
+    from ansible_collections.groundwork.django.plugins.module_utils.confirm import Guard
+
+    results: list[dict] = []
+    failed = {"name": "", "changed": False, "failed": True}
+    try:
+        guard = Guard(options)
+        for task in tasks:
+            if not guard.armed:
+                _begun, expected = perform(batch, task, rehearsed=True)
+                if expected.get("failed"):
+                    return [*results, expected], {}
+                if expected["changed"]:
+                    guard.arm()
+            results.append(perform(batch, task)[1])
+            if results[-1].get("failed"):
+                break
+        else:
+            return results, guard.end()
+    except Refusal as refusal:
+        return [*({**result, "changed": False} for result in results), {**failed, "msg": str(refusal)}], {}
+    if guard.armed:
+        guard.put_back()
+        if any(result["changed"] for result in results):
+            results[-1]["msg"] += "\nWhat was placed before it has been put back."
+        results = [{**result, "changed": False} for result in results]
+    return results, {}
+
+
+def put_back(done: list[Task | None], results: list[dict]) -> None:
     """Undo what the tasks of a batch have placed, the last one first, and have the one that failed say so."""
-    undone = [(task, result) for task, result in zip(done, results, strict=True) if task.put_back and result["changed"]]
+    undone = [
+        (task, result)
+        for task, result in zip(done, results, strict=True)
+        if task and task.put_back and result["changed"]
+    ]
     for task, result in reversed(undone):
         task.put_back()
         result["changed"] = False

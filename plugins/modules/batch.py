@@ -27,6 +27,31 @@ options:
     type: list
     elements: dict
     required: true
+  confirm:
+    description:
+      - Commit-confirm, for a batch that decides who gets into the host over SSH. Before the first change, the host
+        notes the configuration of sshd, ufw and sysctl and starts a timer that brings it back. Then the controller
+        comes in anew, as the play does and without a connection that is open already, and stops that timer. Where it
+        cannot, or a task fails, the host puts everything back at once, or when the time is over, and the batch fails.
+      - A batch that changes nothing starts no timer. One that finds the timer of a run that was lost keeps what that
+        one has noted, and confirms for both.
+      - A play that does not come over SSH cannot prove that one can. There the host asks sshd itself, on all of its
+        addresses, and only where O(confirm.port) is given; a firewall is not seen by that.
+    type: dict
+    suboptions:
+      seconds:
+        description: Time to confirm, counted from the first change; with 0 nothing is put back.
+        type: int
+        required: true
+      port:
+        description:
+          - The port that sshd listens on from now on. Where it is not the one that the play has come to, the new
+            connection is made to it, and it is returned as RV(new_port).
+        type: int
+      remedy:
+        description: What to do where no new connection comes about, as the end of a sentence.
+        type: str
+        required: true
 attributes:
   check_mode:
     description: As the modules have it.
@@ -59,6 +84,10 @@ results:
   returned: always
   type: list
   elements: dict
+new_port:
+  description: The port that the play has to go on by.
+  returned: where sshd has moved there
+  type: int
 """
 
 import os
@@ -74,11 +103,17 @@ def main() -> None:
     )
     # What is made without a mode of its own is not what the login of this host would make it.
     os.umask(0o022)
-    results = batch.carry_out(module, unpack(module.params["payload"]))
+    payload = unpack(module.params["payload"])
+    unconfirmed: dict = {}
+    if payload["confirm"] and not module.check_mode:
+        results, unconfirmed = batch.carry_out_guarded(module, payload["tasks"], payload["confirm"])
+    else:
+        results = batch.carry_out(module, payload["tasks"])
     diffs = [result.pop("diff", []) for result in results]
     ended = {
         "changed": any(result["changed"] for result in results),
         "results": results,
+        "unconfirmed": unconfirmed,
         "diff": [entry for diff in diffs for entry in (diff if isinstance(diff, list) else [diff])],
     }
     if results and results[-1].get("failed"):

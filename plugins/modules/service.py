@@ -87,6 +87,12 @@ options:
             batch has placed.
           - It is not run in check mode.
         type: raw
+      validate_always:
+        description:
+          - Run it also where the unit is left as it is.
+          - It is for what a newer version may no longer take, and nobody notices until the unit starts anew.
+        type: bool
+        default: false
   unlisted:
     description:
       - Patterns of names of units. Units that match one and are neither in O(units) nor in O(listed) are stopped and

@@ -8,6 +8,7 @@ module: sshd_access
 short_description: Keep the way in over SSH open while its configuration changes
 version_added: "0.1.0"
 description:
+  - Refuses to go on where sshd does not take its configuration as it is, because of a file that is not to be replaced.
   - Refuses to go on when the change would lock out the user that Ansible logs in as over SSH.
   - Makes sure that C(sshd_config) includes C(/etc/ssh/sshd_config.d/*.conf) before anything else, so that a drop-in
     there wins, and that C(/run/sshd) exists, without which sshd cannot check a configuration.
@@ -30,6 +31,10 @@ options:
       - The port that sshd will listen on. Where ufw is enabled and does not know the port, it is opened there first.
     type: int
     required: true
+  own_file:
+    description: The drop-in that is about to be placed anew; what sshd has against the one before is no reason to stop.
+    type: path
+    default: ""
 attributes:
   check_mode:
     description: Says what would change; where sshd is not installed, nothing.

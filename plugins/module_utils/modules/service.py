@@ -67,6 +67,7 @@ ARGUMENTS = {
             "restart_on": {"type": "list", "elements": "str", "default": []},
             "reload_on": {"type": "list", "elements": "str", "default": []},
             "validate": {"type": "raw"},
+            "validate_always": {"type": "bool", "default": False},
         },
     },
     "unlisted": {"type": "list", "elements": "str", "default": []},
@@ -165,6 +166,7 @@ class Unit:
         self.restart_on: list[str] = wanted["restart_on"]
         self.reload_on: list[str] = wanted["reload_on"]
         self.validate = wanted["validate"]
+        self.validate_always: bool = wanted["validate_always"]
         self.on_demand = False
         self.is_: dict[str, str] = {}
         self.verbs: list[str] = []
@@ -415,8 +417,8 @@ def keep(wanted: list[dict], timeout: int, check: bool) -> list[str]:
         return actions + [f"{unit.name}: {verb}" for unit in units for verb in unit.verbs]
 
     loading = [unit for unit in units if {"start", "restart", "reload"} & set(unit.verbs)]
-    for unit in loading:
-        if unit.validate:
+    for unit in units:
+        if unit.validate and (unit in loading or unit.validate_always):
             unit.check_validator()
     for unit in units:
         for verb in unit.verbs:

@@ -17,6 +17,7 @@ CONFIG = "/etc/ssh/sshd_config"
 INCLUDE = "Include /etc/ssh/sshd_config.d/*.conf"
 RUNTIME = "/run/sshd"
 SSHD = "/usr/sbin/sshd"
+TEST = [SSHD, "-t"]
 UFW_CONFIG = "/etc/ufw/ufw.conf"
 UFW_RULES = "/etc/ufw/user.rules"
 KEY = re.compile(r"^(?:[^#]*\s)?(?:ssh-|ecdsa-sha2-|sk-ssh-|sk-ecdsa-)[a-z0-9@.-]+\s+[A-Za-z0-9+/]{40,}", re.MULTILINE)
@@ -26,6 +27,7 @@ ARGUMENTS = {
     "root_login": {"type": "str", "required": True},
     "allowed_users": {"type": "list", "elements": "str", "default": []},
     "port": {"type": "int", "required": True},
+    "own_file": {"type": "path", "default": ""},
 }
 """Options of the module."""
 
@@ -95,6 +97,16 @@ def taken_by(port: int) -> str:
     return next((name for name in found if not name.startswith(("sshd", "systemd"))), "")
 
 
+def refused(own_file: str) -> str:
+    """What sshd says about its configuration as it stands; empty where it takes it, or minds only our own file."""
+    code, output, errors = run(TEST)
+    said = [line.strip() for line in (errors or output).splitlines() if line.strip()]
+    # Our own file is about to be placed anew, and checked then.
+    others = [line for line in said if not own_file or not line.startswith(own_file)]
+    reasons = [line for line in others if "terminating" not in line and "Deprecated option" not in line]
+    return reasons[0].rstrip(".") if code != 0 and reasons else ""
+
+
 def carry_out(module: AnsibleModule) -> None:
     """Do the work of the module and end by its exit_json or fail_json."""
     params = module.params
@@ -118,6 +130,13 @@ def carry_out(module: AnsibleModule) -> None:
         if not module.check_mode:
             # It is gone where a socket starts sshd, or where it never ran; without it sshd checks no configuration.
             os.makedirs(RUNTIME, mode=0o755, exist_ok=True)
+        said = refused(params["own_file"]) if os.path.isdir(RUNTIME) else ""
+        if said:
+            raise Refusal(
+                f"sshd refuses its configuration as it is ({said}), so nothing was changed: put that right first; "
+                "`sshd -t` on the host says nothing once it is."
+            )
+        if not module.check_mode:
             if before != after:
                 write_atomically(CONFIG, after.encode("utf-8", "surrogateescape"))
             if closed:

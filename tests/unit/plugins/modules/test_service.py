@@ -291,6 +291,15 @@ def test_validator_does_not_run_for_nothing(systemd):
     assert systemd.log == []
 
 
+def test_validator_that_always_runs_tells_of_what_a_newer_version_refuses(systemd):
+    running(systemd, "web.service")
+    unit = {"name": "web", "validate": "check", "validate_always": True}
+    assert keep(unit) == []
+    systemd.fail["check"] = "no such option any more"
+    with pytest.raises(service.Unusable, match=r"web\.service was left as it is.*no such option any more"):
+        keep(unit)
+
+
 def test_stopped_and_disabled(systemd):
     running(systemd, "web.service")
     unit = {"name": "web", "state": "stopped", "enabled": False}

@@ -82,3 +82,29 @@ def test_what_is_a_key(text, is_key):
 def test_a_port_that_the_firewall_does_not_know(monkeypatch, config, rules, closed):
     monkeypatch.setattr(sshd_access, "read_text", {sshd_access.UFW_CONFIG: config, sshd_access.UFW_RULES: rules}.get)
     assert sshd_access.port_is_closed(2222) is closed
+
+
+OWN = "/etc/ssh/sshd_config.d/00-groundwork.conf"
+OTHER = "/etc/ssh/sshd_config.d/60-x.conf"
+ENDS = "terminating, 1 bad configuration options"
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "told"),
+    [
+        (0, "", ""),
+        (0, f"{OTHER} line 1: Deprecated option UsePrivilegeSeparation\n", ""),
+        (255, f"{OTHER}: line 1: Bad configuration option: No\n{OTHER}: {ENDS}\n", f"{OTHER}: line 1: Bad"),
+        (255, f"{OWN}: line 9: Bad configuration option: No\n{OWN}: {ENDS}\n", ""),
+        (
+            255,
+            f"{OTHER} line 1: Deprecated option Use\n{OWN}: line 9: Bad configuration option: No\n{OWN}: {ENDS}\n",
+            "",
+        ),
+        (255, "sshd: no hostkeys available -- exiting.\n", "sshd: no hostkeys available -- exiting"),
+    ],
+)
+def test_what_sshd_has_against_the_files_of_others(monkeypatch, code, said, told):
+    monkeypatch.setattr(sshd_access, "run", lambda _command: (code, "", said))
+    assert sshd_access.refused(OWN).startswith(told)
+    assert bool(sshd_access.refused(OWN)) is bool(told)
