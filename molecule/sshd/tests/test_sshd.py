@@ -15,9 +15,14 @@ def settings(host):
     return dict(line.split(" ", 1) for line in lines if " " in line)
 
 
-def methods(address, user):
-    """The login methods that the server offers a user without a key."""
+# What OpenSSH 8.5 of March 2021, like libraries of its time, puts first and newer ones still know.
+CLIENT_OF_2021 = ("KexAlgorithms=curve25519-sha256", "Ciphers=chacha20-poly1305@openssh.com,aes128-ctr")
+
+
+def methods(address, user, *options):
+    """The login methods that the server offers a user without a key; none where they agree on no algorithm."""
     options = [
+        *options,
         "PreferredAuthentications=none",
         "StrictHostKeyChecking=no",
         "UserKnownHostsFile=/dev/null",
@@ -57,9 +62,25 @@ def test_modern_algorithms(settings):
     assert all("-etm@" in name for name in settings["macs"].split(","))
 
 
+@pytest.mark.parametrize("key", ["ssh-ed25519", "rsa-sha2-512"])
+def test_clients_of_the_last_five_years_get_in(address, key):
+    assert methods(address, "root", f"HostKeyAlgorithms={key}", *CLIENT_OF_2021) == ["publickey"]
+
+
+def test_the_strict_profile_wants_an_exchange_that_no_quantum_computer_breaks(address, play):
+    play(sshd_profile="strict")
+    try:
+        assert methods(address, "root", *CLIENT_OF_2021) == []
+        assert methods(address, "root", "KexAlgorithms=sntrup761x25519-sha512@openssh.com") == ["publickey"]
+    finally:
+        play()
+
+
 def test_limits_and_forwarding(settings):
     assert settings["maxauthtries"] == "4"
+    assert settings["maxsessions"] == "4"
     assert settings["logingracetime"] == "30"
+    assert settings["tcpkeepalive"] == "no"
     assert settings["x11forwarding"] == "no"
     assert settings["allowagentforwarding"] == "no"
     assert settings["allowtcpforwarding"] == "local"
