@@ -247,6 +247,18 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             id="missing passphrase of the backups",
         ),
         pytest.param(
+            {"backups_database_role": "Forge's backup"},
+            'postgres_role_readers has "Forge\'s backup", which is no name for a role that reads: use up to 63 '
+            "lower-case letters, digits, hyphens and underscores (backups_database_role, where it is for the backups).",
+            id="name of a role that nobody could write down",
+        ),
+        pytest.param(
+            {"backups_database_role": "forge"},
+            'postgres_role_readers has the superuser or the site\'s own role "forge": name a role that only reads '
+            "(backups_database_role, where it is for the backups).",
+            id="the site itself as the reader",
+        ),
+        pytest.param(
             {"backups_physical_enabled": True},
             "backups_passphrase is not set, but backups_physical_enabled is true: put the passphrase into the "
             "vault.yml of the environment, in group_vars.",

@@ -83,7 +83,7 @@ def test_the_dump_is_made_by_a_role_of_its_own_and_its_unit_can_become_nobody_el
 
 
 def test_the_superuser_makes_it_where_that_is_wanted():
-    values = {"backups_database_user": "postgres"}
+    values = {"backups_database_role": "postgres"}
     assert "CapabilityBoundingSet=CAP_DAC_READ_SEARCH CAP_SETGID CAP_SETUID\n" in render("backups", DUMP_UNIT, **values)
     assert "user = postgres\n" in render("backups", DUMP_SETTINGS, **values)
     assert evaluate("backups", "backups_database_readers", **values) == []

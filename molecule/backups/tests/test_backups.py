@@ -122,7 +122,7 @@ def test_what_only_the_superuser_can_dump_is_a_failure_until_he_makes_it(host, s
     try:
         assert start().rc != 0
         assert "has a user mapping of a foreign server, which only the superuser can dump" in journal()
-        converge(backups_database_user="postgres")
+        converge(backups_database_role="postgres")
         assert start().rc == 0
         assert "sentinel-of-the-mapping" in host.check_output(f"pg_restore --file=- {PLACE}/{backups()[0]}.dump")
     finally:

@@ -160,7 +160,7 @@ class Keeper:
         if role["owns"]:
             raise Refusal(
                 f'The role "{reader}" owns a database, a table or another object, and shall only read: give it another '
-                f"name (backups_database_user, where it is for the backups)."
+                f"name (backups_database_role, where it is for the backups)."
             )
         if not role["attributes"]:
             self.do(f"give role {reader} the rights of a reader only", f"ALTER ROLE {role_name} {READER_ATTRIBUTES};")

@@ -146,7 +146,7 @@ def test_settings_of_before_there_was_a_role_for_it_mean_the_superuser(program, 
 )
 def test_what_only_the_superuser_can_dump_is_a_failure_and_never_left_out(program, settings, tools, catalog, what):
     tools.hidden = catalog
-    with pytest.raises(program.Failure, match=rf'has {what}.*set backups_database_user to "postgres"\. There is no'):
+    with pytest.raises(program.Failure, match=rf'has {what}.*set backups_database_role to "postgres"\. There is no'):
         program.command_run(settings)
     assert program.complete_backups(settings) == []
     program.command_run(dataclasses.replace(settings, user="postgres"))

@@ -164,7 +164,7 @@ def test_a_reader_is_brought_back_to_that():
 def test_a_role_that_owns_something_is_no_reader():
     owner = {**READER, "owns": True, "attributes": False}
     server = Server({**GOOD, "readers": {"annex": owner}})
-    with pytest.raises(Refusal, match=r'"annex" owns.*backups_database_user'):
+    with pytest.raises(Refusal, match=r'"annex" owns.*backups_database_role'):
         keep(server, readers=["annex"])
     assert server.statements == []
 

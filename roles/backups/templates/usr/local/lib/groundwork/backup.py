@@ -210,7 +210,7 @@ def check_rights(settings: Settings) -> None:
         if ask(settings, sql) != "0":
             raise Failure(
                 f"The database {settings.database} has {what}, which only the superuser can dump: set "
-                'backups_database_user to "postgres".'
+                'backups_database_role to "postgres".'
             )
 
 
