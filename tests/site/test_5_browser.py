@@ -145,7 +145,7 @@ def test_pages_keep_to_the_policy_of_the_site(browser, password, converged):
     sign_in(browser, "editor", password)
     walk(EDITORS)
     browser.get(f"{SITE}/admin/forge/template/?q=greet")
-    browser.find_element(By.CSS_SELECTOR, "#result_list th a").click()
+    browser.find_element(By.CSS_SELECTOR, "#result_list tbody th a").click()
     wait(browser).until(condition.presence_of_element_located((By.NAME, "_save")))
     assert forbidden(browser) == []
     assert violations(converged)[reported:] == []
