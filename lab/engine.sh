@@ -14,6 +14,7 @@ missing_packages() {
   answers || { command -v docker && command -v dockerd; } >/dev/null || echo docker.io apparmor
   command -v mmdebstrap >/dev/null || echo mmdebstrap
   command -v ssh >/dev/null || echo openssh-client
+  command -v curl >/dev/null || echo curl
   [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || echo debian-archive-keyring
 }
 

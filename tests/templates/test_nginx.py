@@ -129,6 +129,13 @@ def test_a_policy_that_names_its_endpoint_gets_no_second_one():
     assert dict(POLICY.findall(text))["enforced"] == own
 
 
+def test_no_burst_is_none_and_not_a_value_that_nginx_refuses():
+    text = render("nginx", SITE, nginx_requests_burst_count=0, nginx_login_burst_count=3, **BARE)
+    assert "burst=0" not in text
+    assert "limit_req zone=groundwork-forge;" in text
+    assert "limit_req zone=groundwork-forge-login burst=3 nodelay;" in text
+
+
 def test_the_logs_hold_no_credentials():
     text = render("nginx", "etc/nginx/nginx.conf.j2", **BARE)
     formats = "".join(re.findall(r"log_format .*?;\n", text, re.DOTALL))

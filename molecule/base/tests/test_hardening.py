@@ -89,6 +89,11 @@ def test_a_locked_user_logs_in_by_key(host, guest):
         root(host, "kill $(cat /run/test-sshd.pid); rm -f /root/k /root/k.pub")
 
 
+def test_a_prompt_that_nobody_sits_at_is_logged_out(host, guest):
+    assert root(host, f"su - {guest} -c 'echo $TMOUT'") == "3600"
+    assert host.run(f"su - {guest} -c 'TMOUT=0'").failed, "nobody takes that off for themselves"
+
+
 def test_what_is_run_by_sudo_is_listed_for_root_only(host):
     root(host, "sudo -u operator sudo -n true marker-of-the-test")
     log = host.file("/var/log/sudo.log")
@@ -131,6 +136,7 @@ def test_a_console_does_not_tell_the_version(host):
 OFF = {
     "base_sysctl_enabled": False,
     "base_core_dumps_enabled": True,
+    "base_idle_logout_minutes": 0,
     "base_disabled_modules": [],
     "base_shm_hardening_enabled": False,
     "base_login_lock_enabled": False,
@@ -142,9 +148,11 @@ PLACED = (
     "/etc/at.allow",
     "/etc/cron.allow",
     "/etc/modprobe.d/groundwork.conf",
+    "/etc/profile.d/groundwork.sh",
     "/etc/security/limits.d/90-groundwork.conf",
     "/etc/security/pwquality.conf.d/50-groundwork.conf",
     "/etc/sysctl.d/90-groundwork.conf",
+    "/etc/systemd/coredump.conf.d/50-groundwork.conf",
     "/etc/systemd/system.conf.d/50-groundwork.conf",
     "/etc/systemd/system/groundwork-shm.service",
     "/usr/share/pam-configs/groundwork-faillock",
