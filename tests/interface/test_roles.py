@@ -26,7 +26,11 @@ OURS = "groundwork.django."
 #: where templates mirror the path on the host; the others are pieces
 PLACED = ("etc", "lib", "opt", "root", "srv", "usr", "var")
 #: formats in which a `#` comment is not one
-NO_COMMENTS = (".html.j2", ".json.j2", ".fact.j2", ".txt.j2", ".key.j2")
+NO_COMMENTS = (
+    *(".html.j2", ".json.j2", ".fact.j2", ".txt.j2", ".key.j2", ".allow.j2", "issue.j2", "issue.net.j2"),
+    # Profiles of pam-auth-update.
+    *("-faillock.j2", "-faillock-first.j2", "-umask.j2"),
+)
 _KEYWORDS = """
 name action any_errors_fatal args async become become_exe become_flags become_method become_user block rescue
 always changed_when check_mode collections connection debugger delay delegate_facts delegate_to diff environment
