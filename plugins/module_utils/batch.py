@@ -130,6 +130,7 @@ def carry_out_guarded(batch: AnsibleModule, tasks: list[dict], options: dict) ->
     from ansible_collections.groundwork.django.plugins.module_utils.confirm import Guard
 
     results: list[dict] = []
+    done: list[Task | None] = []
     failed = {"name": "", "changed": False, "failed": True}
     try:
         guard = Guard(options)
@@ -140,18 +141,21 @@ def carry_out_guarded(batch: AnsibleModule, tasks: list[dict], options: dict) ->
                     return [*results, expected], {}
                 if expected["changed"]:
                     guard.arm()
-            results.append(perform(batch, task)[1])
-            if results[-1].get("failed"):
+            begun, result = perform(batch, task)
+            done.append(begun)
+            results.append(result)
+            if result.get("failed"):
                 break
         else:
             return results, guard.end()
     except Refusal as refusal:
-        return [*({**result, "changed": False} for result in results), {**failed, "msg": str(refusal)}], {}
+        return [*results, {**failed, "msg": str(refusal)}], {}
     if guard.armed:
+        if results[-1].get("unusable"):
+            put_back(done, results)
+        # Some of what the tasks have changed is not among what was placed, such as rules of the firewall.
         guard.put_back()
-        if any(result["changed"] for result in results):
-            results[-1]["msg"] += "\nWhat was placed before it has been put back."
-        results = [{**result, "changed": False} for result in results]
+        results[-1]["msg"] += "\nWhat decides who gets in has been put back."
     return results, {}
 
 

@@ -37,6 +37,7 @@ PATHS = {
     RECORDS: [
         "/run/groundwork/loaded/ssh.service.json",
         "/run/groundwork/loaded/ssh.socket.json",
+        "/run/groundwork/loaded/systemd-sysctl.service.json",
         "/var/lib/groundwork/manifests/sshd.json",
         "/var/lib/groundwork/ufw-pending",
     ],

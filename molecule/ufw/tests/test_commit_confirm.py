@@ -12,6 +12,7 @@ def denied(host, address):
     yield
     host.check_output("ufw --force disable")
     host.check_output(f"ufw delete deny from {operators}")
+    host.check_output("ufw --force enable")
 
 
 def test_a_run_that_changes_nothing_arms_nothing(host, operator, play):
