@@ -34,12 +34,12 @@ SELECT lo_from_bytea(424242, 'a large object');
 """
 REMOVAL = """
 SET ROLE forge;
-DROP SCHEMA private CASCADE;
-DROP TABLE notes;
-DROP MATERIALIZED VIEW IF EXISTS counted;
-DROP FUNCTION twice(integer);
-DROP PUBLICATION of_visits;
-SELECT lo_unlink(424242);
+DROP SCHEMA IF EXISTS private CASCADE;
+DROP TABLE IF EXISTS notes;
+DROP FUNCTION IF EXISTS twice(integer);
+DROP PUBLICATION IF EXISTS of_visits;
+SELECT lo_unlink(oid) FROM pg_largeobject_metadata;
+RESET ROLE;
 """
 
 
@@ -77,7 +77,8 @@ def read(host):
 def contents(host, sql):
     """A database that has of everything."""
     host.run("id forge >/dev/null 2>&1 || useradd --system --user-group --shell /usr/sbin/nologin forge")
-    sql(CONTENTS)
+    # A run that was ended may have left it.
+    sql(REMOVAL + CONTENTS)
     yield
     sql(REMOVAL)
 
