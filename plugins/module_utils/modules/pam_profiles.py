@@ -32,7 +32,7 @@ def calls(text: str) -> list[tuple[str, str]]:
     for line in text.splitlines():
         if not line[:1].isspace():
             field, _colon, line = line.partition(":")
-            # The calls of a profile that comes first are its "Auth-Initial", where it has any.
+            # What a profile has called where it comes first ("Auth-Initial") is left out.
             name = field.strip().lower()
             current = name if name in TYPES else ""
         call = " ".join(CONTROL.sub("", line.strip()).split())
