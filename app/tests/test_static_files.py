@@ -29,7 +29,7 @@ def test_pages_ask_for_the_hashed_files(manage, ready_production, static_files):
         "print(json.dumps([page.text, dict(page.headers), plain.status_code, plain.headers['Location'],"
         " css.status_code, dict(css.headers)]))"
     )
-    result = manage("shell", "--no-imports", "-c", script, **ready_production)
+    result = manage("shell", "--no-imports", "-c", script, SECURE_HSTS_SECONDS="3600", **ready_production)
     page, headers, plain_status, location, css_status, css_headers = json.loads(result.stdout.splitlines()[-1])
     assert stylesheet in page
     assert headers["Strict-Transport-Security"] == "max-age=3600"
