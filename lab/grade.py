@@ -195,8 +195,10 @@ def django() -> Iterator[Grade]:
     """The project by its own framework."""
     said = keep("django.txt", run(HOST, f"{SITE}-manage", "check", "--deploy"))
     version = run(HOST, f"{SITE}-manage", "version").strip()
-    issues = found(r"identified (no|\d+) issue", said)
-    yield Grade("manage.py check --deploy", version, f"{issues} issues", "no issues", issues == "no")
+    issues, silenced = found(r"identified (no|\d+) issue", said), found(r"\((\d+) silenced\)", said, "none")
+    yield Grade(
+        "manage.py check --deploy", version, f"{issues} issues, {silenced} silenced", "no issues", issues == "no"
+    )
 
 
 #: The stranger comes first: nobody has yet been limited for what another grader did.

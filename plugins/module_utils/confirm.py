@@ -79,7 +79,10 @@ def arm(seconds: int) -> None:
                     f"Nothing was changed, because the timer that puts it back cannot be started: {errors.strip()}"
                 )
         # Last: without it there is nothing to put back.
-        revert.write_state({**state, "boot_id": revert.boot_id(), "deadline": revert.now() + seconds})
+        login = ssh_login()
+        clients = sorted({*state.get("clients", []), *([login.client] if login and login.client else [])})
+        waiting = {"boot_id": revert.boot_id(), "deadline": revert.now() + seconds, "clients": clients}
+        revert.write_state({**state, **waiting})
 
 
 def disarm() -> bool:

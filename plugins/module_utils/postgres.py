@@ -137,11 +137,13 @@ class Server:
     def run(self, sql: str, database: str = "postgres") -> str:
         """Run statements and return what they print. They travel on standard input: no process list shows them.
 
+        Functions of the owner of a database are not found, whatever its settings say: the superuser would run them.
         Raises Unreachable where no server runs or none is installed, and Refusal with what the server said.
         """
         if not os.path.exists(self._psql) or user_id("postgres") is None:
             raise Unreachable("PostgreSQL is not installed on the host.")
-        code, output, errors = run([*self._command, f"--dbname={database}"], given=sql, inherited={})
+        command = [*self._command, f"--dbname={database}"]
+        code, output, errors = run(command, given=sql, inherited={}, PGOPTIONS="-c search_path=pg_catalog")
         if code == 2:
             raise Unreachable(f"PostgreSQL cannot be reached: {errors.strip()}")
         if code != 0:

@@ -25,6 +25,7 @@ LOCK = "/run/groundwork-revert.lock"
 UNITS = "/etc/systemd/system"
 NAME = "groundwork-revert"
 UFW = "/lib/ufw/ufw-init"
+FAIL2BAN = "/usr/bin/fail2ban-client"
 SYSCTL = "/proc/sys"
 SYSCTL_PARTS = ("fs", "kernel", "net", "vm")
 ATTEMPTS = 5
@@ -241,6 +242,14 @@ REREAD: dict[str, Callable[[], None]] = {"sshd": _reread_sshd, "ufw": _reread_uf
 """How a part of the host gets to know its files."""
 
 
+def _let_in_again(clients: list[str]) -> None:
+    """Lift bans of who had come in before: their tries since have looked like those of a stranger."""
+    if clients and os.path.exists(FAIL2BAN):
+        # It says nothing of who is not banned; a service that does not run has banned nobody.
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            _run(FAIL2BAN, "unban", *clients)
+
+
 def _put_values_back(values: dict[str, str], named: list[str]) -> None:
     for path in named:
         if path in values:
@@ -300,6 +309,7 @@ def put_back(at_once: bool) -> tuple[bool, list[str]]:
             if name in REREAD:
                 attempt(REREAD[name])
         attempt(_put_values_back, state["values"], state["named"])
+        _let_in_again(state.get("clients", []))
         parts = ", ".join(name for name in state["begun"] if name != RECORDS)
         if errors and state["attempts"] < ATTEMPTS:
             return False, [f"{parts} cannot be put back yet: {error}" for error in errors]

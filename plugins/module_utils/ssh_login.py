@@ -12,10 +12,11 @@ PROC = "/proc"
 
 
 class Login(NamedTuple):
-    """User who logged in, and the port of this host that the connection came to (0 if unknown)."""
+    """User who logged in, the port of this host that the connection came to (0 if unknown), and where it came from."""
 
     user: str
     port: int
+    client: str
 
 
 def read(path: str) -> bytes:
@@ -56,13 +57,13 @@ def ssh_login() -> Login | None:
 
     The process of sshd that serves a session belongs to the user who logged in, whatever he became since.
     """
-    pid, port = os.getpid(), 0
+    pid, port, client = os.getpid(), 0, ""
     while pid > 1:
         name = read(f"{PROC}/{pid}/comm").decode("utf-8", "replace").strip()
         if name.startswith("sshd"):
-            return Login(owner_of(pid), port)
+            return Login(owner_of(pid), port, client)
         words = environment_of(pid).get("SSH_CONNECTION", "").split()
         if len(words) == 4 and words[3].isdigit():
-            port = int(words[3])
+            client, port = words[0], int(words[3])
         pid = parent_of(pid)
     return None

@@ -21,6 +21,10 @@ ANSWER_SECONDS = 30
 # What the host takes to put everything back once the time is over.
 SLACK = 5
 RETURN_SECONDS = 60
+# Often enough to notice, and too seldom for ufw's limit, which begins anew with each try that it refuses.
+PAUSE_SECONDS = 15
+# What sshd refuses once it refuses again, and fail2ban counts it.
+FINAL = "Permission denied"
 UNSHARED = "-o ControlMaster=no -o ControlPath=none "
 
 Ask = Callable[[ConnectionBase, str], dict]
@@ -104,6 +108,8 @@ class Proof:
             result, said = self._try(renewed(self.connection, self.port), "confirmed")
             if result:
                 return "" if result["changed"] else "one came about only after the time to confirm"
+            if FINAL in said:
+                break
         return said
 
     def put_back(self) -> bool:
@@ -117,4 +123,4 @@ class Proof:
             result, _said = self._try(renewed(self.connection, None), "put_back")
             if result or time.monotonic() > last:
                 return bool(result)
-            time.sleep(ATTEMPTS[-1])
+            time.sleep(PAUSE_SECONDS)

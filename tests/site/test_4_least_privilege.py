@@ -97,6 +97,42 @@ def test_the_site_cannot_listen_to_the_network_or_get_more_rights(hosted):
         assert [what for what, answer in found.items() if answer == "done"] == [], found
 
 
+# Functions that a server's own tools would call by a name without a schema, and find first.
+TRAP = """
+CREATE TABLE caught (by text);
+CREATE FUNCTION trap(what text) RETURNS text LANGUAGE plpgsql AS
+  'BEGIN INSERT INTO public.caught VALUES (current_user || what); RETURN what; END';
+CREATE FUNCTION format(text, name, name) RETURNS text LANGUAGE sql AS 'SELECT public.trap($1)';
+CREATE FUNCTION has_schema_privilege(oid, text, text) RETURNS boolean LANGUAGE sql AS 'SELECT public.trap($2) = $2';
+CREATE FUNCTION to_regnamespace(unknown text) RETURNS regnamespace LANGUAGE sql AS
+  'SELECT public.trap($1)::pg_catalog.regnamespace';
+ALTER DATABASE forge SET search_path = public, pg_catalog;
+"""
+GONE = """
+ALTER DATABASE forge RESET search_path;
+DROP FUNCTION format(text, name, name), has_schema_privilege(oid, text, text), to_regnamespace(text), trap(text);
+DROP TABLE caught;
+"""
+
+
+def test_the_superuser_runs_no_function_of_the_site(hosted):
+    def ask(sql: str) -> str:
+        command = ["runuser", "-u", "forge", "--", "psql", "-qAt", "-v", "ON_ERROR_STOP=1", "-d", "forge", "-c", sql]
+        return hosted.shell(f"cd / && {shlex.join(command)}").strip()
+
+    ask(TRAP)
+    try:
+        assert ask("SELECT format('a', 'b'::name, 'c'::name)") == "a"
+        assert ask("SELECT by FROM caught") == "forgea", "the trap works"
+        ask("DELETE FROM caught")
+        hosted.play("forge")
+        for unit in ("forge-backup", "groundwork-backup-full", "groundwork-drill", "groundwork-database-report"):
+            hosted.shell(f"! systemctl cat {unit}.service >/dev/null 2>&1 || systemctl start {unit}.service")
+        assert ask("SELECT by FROM caught") == ""
+    finally:
+        ask(GONE)
+
+
 def test_the_site_can_do_what_it_needs(hosted):
     """The same ways of asking say yes where yes is right, so that a no above means no."""
     needed = {

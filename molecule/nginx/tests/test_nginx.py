@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import time
+from collections.abc import Iterable
 
 import pytest
 
@@ -60,12 +61,12 @@ def maintenance(host):
     host.run_expect([0], "rm /etc/nginx/groundwork/forge/maintenance")
 
 
-def handshake(address: str, name: str, **options) -> ssl.SSLSocket:
+def handshake(address: str, name: str, protocols: Iterable[str] = ("h2", "http/1.1"), **options) -> ssl.SSLSocket:
     """A TLS connection that accepts any certificate."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(list(protocols))
     for key, value in options.items():
         setattr(context, key, value)
     return context.wrap_socket(socket.create_connection((address, 443), timeout=10), server_hostname=name)
@@ -106,6 +107,15 @@ def test_unknown_names_get_no_answer(get):
         get("/", name="strange.test", scheme="http")
     with pytest.raises(OSError):
         get("/", name="strange.test")
+
+
+@pytest.mark.parametrize("asked", ["Host: strange.test", "Host:", "X-None: 1"])
+def test_who_names_a_site_only_in_the_handshake_gets_no_answer(address, asked):
+    version = "1.0" if asked == "X-None: 1" else "1.1"
+    with handshake(address, "forge.test", protocols=("http/1.1",)) as connection:
+        connection.sendall(f"GET / HTTP/{version}\r\n{asked}\r\n\r\n".encode())
+        said = connection.recv(100)
+    assert said == b"" or b" 400 " in said, said
 
 
 def test_http2_is_negotiated(address):

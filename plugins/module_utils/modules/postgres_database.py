@@ -205,7 +205,8 @@ class Keeper:
                 )
             self.do(
                 f"create extension {extension} in {name}",
-                f"CREATE EXTENSION IF NOT EXISTS {identifier(extension)} CASCADE;",
+                # Where its objects go, unless it says so itself.
+                f"SET search_path = public; CREATE EXTENSION IF NOT EXISTS {identifier(extension)} CASCADE;",
                 name,
             )
 

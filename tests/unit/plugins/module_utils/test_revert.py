@@ -11,6 +11,7 @@ import threading
 import pytest
 from ansible_collections.groundwork.django.plugins.module_utils import confirm, revert
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
+from ansible_collections.groundwork.django.plugins.module_utils.ssh_login import Login
 
 
 @pytest.fixture
@@ -147,6 +148,18 @@ def test_when_the_time_is_over_or_the_machine_was_started_anew(host, name, value
     revert.write_state({**revert.read_state(), name: value})
     revert.put_back(at_once=False)
     assert is_as_before(path)
+
+
+def test_who_had_come_in_before_is_not_banned_for_the_tries_since(host, monkeypatch):
+    path, _ = host
+    said = []
+    monkeypatch.setattr(revert, "_run", lambda *command: said.append(command))
+    monkeypatch.setattr(revert, "FAIL2BAN", str(path / "etc/main"))
+    monkeypatch.setattr(confirm, "ssh_login", lambda: Login("root", 22, "192.0.2.1"))
+    confirm.arm(60)
+    change(path)
+    revert.put_back(at_once=True)
+    assert (str(path / "etc/main"), "unban", "192.0.2.1") in said
 
 
 def test_an_attempt_that_fails_is_made_again_and_given_up_in_the_end(host, monkeypatch):

@@ -32,7 +32,7 @@ def test_the_user_of_the_session_counts_through_sudo(processes):
         ("sshd-session", ""),
         ("sshd", ""),
     )
-    assert ssh_login.ssh_login() == ("owner of 102", 2222)
+    assert ssh_login.ssh_login() == ("owner of 102", 2222, "192.0.2.1")
 
 
 def test_no_login(processes):

@@ -73,6 +73,19 @@ def test_it_is_tried_a_few_times_and_then_put_back_by_the_connection_that_is_ope
     assert host.asked == [(2222, "confirmed")] * 3 + [(None, "put_back"), (22, "put_back")]
 
 
+def test_who_is_refused_by_sshd_does_not_try_again_and_again_until_he_is_banned():
+    tries = []
+
+    def ask(_connection, state):
+        tries.append(state)
+        raise AnsibleConnectionFailure(
+            "Failed to connect to the host via ssh: root@web1: Permission denied (publickey)."
+        )
+
+    assert "Permission denied" in new_connection.Proof(Connection(), ask, 120, None).confirm()
+    assert tries == ["confirmed"]
+
+
 def test_little_time_makes_few_attempts():
     host = Host({22})
     assert new_connection.Proof(Connection(), host.ask, 3, 2222).confirm()
@@ -98,7 +111,7 @@ def test_without_any_connection_it_waits_until_the_host_has_done_it_by_itself(cl
 def test_a_host_that_never_comes_back_is_told(clock):
     proof = new_connection.Proof(Connection(), Host(set(), open_one=False).ask, 120, None)
     assert not proof.put_back()
-    assert 180 <= clock[0] < 200
+    assert 180 <= clock[0] < 210
 
 
 def test_who_comes_in_too_late_has_not_confirmed():

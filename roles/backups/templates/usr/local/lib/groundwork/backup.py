@@ -34,7 +34,12 @@ from pathlib import Path
 
 SOCKETS = "/var/run/postgresql"
 AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--")
-ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+    # Whatever a database has been set to: what its owner calls "count" or "format" is not for the superuser to run.
+    "PGOPTIONS": "-c search_path=pg_catalog",
+}
 LOCK_WAIT_SECONDS = 600
 MEGABYTE = 1024 * 1024
 BUSY = 75

@@ -38,6 +38,7 @@ from physical_backup import (  # noqa: E402
 )
 from postgres_server import Server  # noqa: E402
 
+LOCKS = Path("/var/lib/groundwork/locks")
 PROGRESS_SECONDS = 30
 START_SECONDS = 60
 STOP_SECONDS = 120
@@ -409,7 +410,7 @@ class ClusterCopy:
         for name in names:
             had = self.server.ask("SELECT count(*) FROM pg_extension WHERE extname = 'amcheck'", name) == "1"
             if not had:
-                self.server.ask("CREATE EXTENSION amcheck", name)
+                self.server.ask("CREATE EXTENSION amcheck SCHEMA pg_catalog", name)
             where = ["--no-password", f"--host={self.sockets}", f"--port={self.live.port}", name]
             done = subprocess.run(
                 [*AS_POSTGRES, self.live.program("pg_amcheck"), *where],
@@ -431,7 +432,9 @@ class ClusterCopy:
 @contextlib.contextmanager
 def alone(what: str) -> Iterator[None]:
     """Be the only one of this host that does it. Raises Busy."""
-    with open(f"/run/lock/groundwork-{what}.lock", "a", encoding="utf-8") as stream:
+    # Only root gets there: anybody else could hold a lock that they can open.
+    LOCKS.mkdir(mode=0o700, exist_ok=True)
+    with (LOCKS / what).open("a", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
