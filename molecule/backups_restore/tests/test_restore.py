@@ -197,9 +197,8 @@ def test_a_restore_to_the_point_before_a_destructive_migration_brings_the_rows_b
     run = play(restore_to=f"deploy-{release}", playbook=RESTORE_PLAYBOOK)
     assert sql("SELECT md5(string_agg(name, '' ORDER BY n)) FROM parts") == before
     # The site is open again, and can write.
-    assert (
-        sql("SELECT count(*) FROM pg_db_role_setting WHERE 'default_transaction_read_only=on' = ANY (setconfig)") == "0"
-    )
+    read_only = "'default_transaction_read_only=on' = ANY (setconfig)"
+    assert sql(f"SELECT count(*) FROM pg_db_role_setting WHERE setdatabase <> 0 AND {read_only}") == "0"
     assert not host.file("/etc/nginx/groundwork/forge/read_only").exists
     # What was there before is kept, and can be looked at.
     version = data.rpartition("/")[2]
