@@ -17,6 +17,11 @@ RESTORE, DRILL = f"{LIBRARY}/restore.py", f"{LIBRARY}/drill.py"
 REPOSITORY = "/var/lib/pgbackrest"
 METRICS = "/var/lib/prometheus/node-exporter/groundwork_drill.prom"
 COUNTS = "/var/lib/groundwork/row_counts"
+# The role of the backups reads only in any case, and in all databases.
+READ_ONLY = (
+    "SELECT count(*) FROM pg_db_role_setting"
+    " WHERE setdatabase <> 0 AND 'default_transaction_read_only=on' = ANY (setconfig)"
+)
 
 
 @pytest.fixture
@@ -197,8 +202,7 @@ def test_a_restore_to_the_point_before_a_destructive_migration_brings_the_rows_b
     run = play(restore_to=f"deploy-{release}", playbook=RESTORE_PLAYBOOK)
     assert sql("SELECT md5(string_agg(name, '' ORDER BY n)) FROM parts") == before
     # The site is open again, and can write.
-    read_only = "'default_transaction_read_only=on' = ANY (setconfig)"
-    assert sql(f"SELECT count(*) FROM pg_db_role_setting WHERE setdatabase <> 0 AND {read_only}") == "0"
+    assert sql(READ_ONLY) == "0"
     assert not host.file("/etc/nginx/groundwork/forge/read_only").exists
     # What was there before is kept, and can be looked at.
     version = data.rpartition("/")[2]
@@ -389,9 +393,7 @@ def test_a_site_that_a_lost_restore_has_closed_is_opened_by_the_next_one_whether
     assert "Registering" in said and "pg_createcluster" in said
     assert host.check_output("find /etc/nginx/groundwork/forge -name read_only -o -name closed_in_passing") == ""
     assert get("/readyz").status == 200
-    assert (
-        sql("SELECT count(*) FROM pg_db_role_setting WHERE 'default_transaction_read_only=on' = ANY (setconfig)") == "0"
-    )
+    assert sql(READ_ONLY) == "0"
     assert restore("swap").rc == 0
     drop_kept(host, data)
 
