@@ -530,6 +530,18 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             id="settings by their path",
         ),
         pytest.param(
+            {"nginx_unit_settings": {"LimitNOFILE": "9000\nUser=root"}},
+            "nginx_unit_settings has a name that no setting of systemd has, or a value of more than one line: write one "
+            "as systemd.exec(5) has it, like LimitNOFILE.",
+            id="a setting of a unit that is two",
+        ),
+        pytest.param(
+            {"sshd_extra_settings": {"Match": "all", "PasswordAuthentication": "yes"}},
+            "sshd_extra_settings has Match or Include, after which other values than those of this role could count: "
+            "write a file of your own in /etc/ssh/sshd_config.d.",
+            id="sshd's settings for some only",
+        ),
+        pytest.param(
             {"gunicorn_app_listen_ports": [5555, 443]},
             "gunicorn_app_listen_ports has 443, which the site's user may not listen on: use ports from 1024 to 65535.",
             id="a port that only root may listen on",
