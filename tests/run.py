@@ -18,8 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / ".cache" / "test"
-# How many scenarios run at a time: one of them alone leaves a core idle while it waits for its host.
-HOSTS_AT_A_TIME = int(os.environ.get("TEST_JOBS", "2"))
+# How many steps run at a time: one of them alone leaves a core idle while it waits for its host.
+STEPS_AT_A_TIME = int(os.environ.get("TEST_JOBS", "2"))
 ENVIRONMENT = {
     "ANSIBLE_FORCE_COLOR": "0",
     "ANSIBLE_NOCOLOR": "1",
@@ -216,21 +216,22 @@ def main() -> int:
     steps = choose(steps, sys.argv[1:])
     LOGS.mkdir(parents=True, exist_ok=True)
     results = []
-    for step in steps:
-        if not step.host:
-            results.append(run(step))
-            report(results[-1])
-    on_hosts = [step for step in steps if step.host]
-    if on_hosts:
-        for command in (["lab/engine.sh"], [sys.executable, "lab/images.py", *IMAGES]):
-            if subprocess.run(command, cwd=ROOT, check=False).returncode:
-                return 1
-    # The package runs in the place of a site, so it waits for them.
-    for group in ([step for step in on_hosts if step.name != "package"], [s for s in on_hosts if s.name == "package"]):
-        with ThreadPoolExecutor(HOSTS_AT_A_TIME) as pool:
+
+    def carry_out(group: list[Step], at_a_time: int) -> None:
+        with ThreadPoolExecutor(at_a_time) as pool:
             for result in pool.map(run, group):
                 report(result)
                 results.append(result)
+
+    # What only reads comes before the images; the package runs in the place of a site, so it waits for them.
+    first, last = ([step for step in steps if step.name == name] for name in ("lint", "package"))
+    carry_out(first, 1)
+    if any(step.host for step in steps):
+        for command in (["lab/engine.sh"], [sys.executable, "lab/images.py", *IMAGES]):
+            if subprocess.run(command, cwd=ROOT, check=False).returncode:
+                return 1
+    carry_out([step for step in steps if step not in first + last], STEPS_AT_A_TIME)
+    carry_out(last, 1)
     failed = sum(result.failed for result in results)
     print(f"{sum(result.passed for result in results)} passed, {failed} failed")
     return 1 if failed else 0

@@ -183,7 +183,9 @@ def with_redis(relay: Relay, settings) -> Relay:
     from config import cache as cache_settings
 
     settings.REDIS_URL = relay.url
-    settings.CACHES = {"default": cache_settings.from_url(relay.url, "test", timeout_milliseconds=200, pause_seconds=0)}
+    settings.CACHES = {
+        "default": cache_settings.from_url(relay.url, "test", timeout_milliseconds=2000, pause_seconds=0)
+    }
     settings.SESSION_ENGINE = "config.sessions.cached_db"
     forget_counts()
     return relay

@@ -35,6 +35,10 @@ options:
     description: The drop-in that is about to be placed anew; what sshd has against the one before is no reason to stop.
     type: path
     default: ""
+  owner:
+    description: Whose the rule of ufw for the port is, as module M(groundwork.django.ufw_rules) has it.
+    type: str
+    required: true
 attributes:
   check_mode:
     description: Says what would change; where sshd is not installed, nothing.
@@ -51,6 +55,7 @@ EXAMPLES = r"""
     passwords: false
     root_login: prohibit-password
     port: 22
+    owner: forge
 """
 
 RETURN = r"""

@@ -40,6 +40,7 @@ _CLOCK = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]\Z")
 _EMAIL_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._~:=<>!,*/\[\]-]*\Z")
 _SCP = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:(?!//)\S+\Z")
+_UNIT_SETTING = re.compile(r"[A-Z][A-Za-z0-9]+\Z")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z", re.IGNORECASE)
 
 _SHORTHANDS = frozenset(
@@ -181,6 +182,26 @@ def amount(value: object) -> Fault | None:
     return None
 
 
+def confirmation(value: object) -> Fault | None:
+    """Seconds in which a change of the way in has to be confirmed: enough to log in once, or 0 for no proof."""
+    number = _whole(value)
+    if number is None or not (number == 0 or 15 <= number <= 900):
+        return Fault(
+            "0 or a number from 15 to 900",
+            "give the host time for one login, but keep nobody out for longer than needed; 0 is no proof",
+        )
+    return None
+
+
+def unit_settings(value: object) -> Fault | None:
+    """Settings of a systemd unit: names as systemd.exec(5) has them, each value on one line."""
+    for name, setting in dict(value).items():
+        if not _UNIT_SETTING.match(str(name)) or "\n" in str(setting) or "\r" in str(setting):
+            shown = re.sub(r"\s", " ", str(name))
+            return Fault("made of settings of a unit", f"write {shown} as systemd.exec(5) has it, and on one line")
+    return None
+
+
 def duration(value: object) -> Fault | None:
     """A time span as fail2ban has it: seconds, or 10m, 1h, 1d; -1 is for ever."""
     if isinstance(value, bool) or not _DURATION.match(str(value)):
@@ -301,6 +322,8 @@ KINDS: dict[str, tuple[frozenset[str], Check]] = {
         ("kilobytes", "megabytes", "gigabytes", "milliseconds", "seconds", "minutes", "hours", "days", "count"),
         (frozenset({"int"}), amount),
     ),
+    "confirm_seconds": (frozenset({"int"}), confirmation),
+    "unit_settings": (frozenset({"dict"}), unit_settings),
     **dict.fromkeys(("ban_time", "find_time"), (frozenset({"str"}), duration)),
     "on_calendar": (frozenset({"str"}), calendar),
     **dict.fromkeys(("directory", "file", "path"), (frozenset({"str", "path"}), absolute_path)),

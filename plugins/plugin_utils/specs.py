@@ -105,9 +105,8 @@ def faults(name: str, spec: Mapping[str, object], value: object, secret: bool = 
         listed = ", ".join(str(choice) or '""' for choice in choices)
         yield _wrong(name, value, secret, "one of its choices", f"write one of {listed}")
         return
-    if type_name == "dict":
-        if spec.get("options"):
-            yield from _option_faults(name, spec["options"], value, secret)
+    if type_name == "dict" and spec.get("options"):
+        yield from _option_faults(name, spec["options"], value, secret)
         return
     if value == "" or not (check := kind_of(key, type_name)):
         return

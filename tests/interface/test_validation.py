@@ -531,9 +531,21 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
         ),
         pytest.param(
             {"nginx_unit_settings": {"LimitNOFILE": "9000\nUser=root"}},
-            "nginx_unit_settings has a name that no setting of systemd has, or a value of more than one line: write one "
-            "as systemd.exec(5) has it, like LimitNOFILE.",
+            "nginx_unit_settings is a mapping, which is not made of settings of a unit: write LimitNOFILE as "
+            "systemd.exec(5) has it, and on one line.",
             id="a setting of a unit that is two",
+        ),
+        pytest.param(
+            {"gunicorn_app_unit_settings": {"limit_nofile": 9000}},
+            "gunicorn_app_unit_settings is a mapping, which is not made of settings of a unit: write limit_nofile as "
+            "systemd.exec(5) has it, and on one line.",
+            id="a setting of a unit that systemd does not know",
+        ),
+        pytest.param(
+            {"groundwork_confirm_seconds": 7200},
+            "groundwork_confirm_seconds is 7200, which is not 0 or a number from 15 to 900: give the host time for one "
+            "login, but keep nobody out for longer than needed; 0 is no proof.",
+            id="too long to be kept out",
         ),
         pytest.param(
             {"sshd_extra_settings": {"Match": "all", "PasswordAuthentication": "yes"}},

@@ -120,6 +120,14 @@ def test_rules_made_by_hand_stay(host):
     host.check_output("ufw delete deny from 203.0.113.9")
 
 
+def test_a_port_that_sshd_moves_to_is_open_before_and_closed_once_it_is_not_declared(host):
+    access = {"passwords": True, "root_login": "yes", "port": 2299, "owner": BASE["owner"]}
+    assert host.ansible("groundwork.django.sshd_access", json.dumps(access), check=False)["changed"]
+    assert "ufw allow 2299/tcp comment 'groundwork:forge SSH'" in added(host)
+    assert rules(host)["changed"]
+    assert "2299" not in "\n".join(added(host))
+
+
 def test_a_killed_run_is_repaired(host, address):
     host.check_output("mkdir -p /var/lib/groundwork && touch /var/lib/groundwork/ufw-pending")
     host.check_output("iptables -F ufw-user-input")

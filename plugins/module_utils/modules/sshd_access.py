@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shlex
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils.commands import run
@@ -28,6 +29,7 @@ ARGUMENTS = {
     "allowed_users": {"type": "list", "elements": "str", "default": []},
     "port": {"type": "int", "required": True},
     "own_file": {"type": "path", "default": ""},
+    "owner": {"type": "str", "required": True},
 }
 """Options of the module."""
 
@@ -115,6 +117,8 @@ def carry_out(module: AnsibleModule) -> None:
     config = read_text(CONFIG)
     before, after = config, config if has_first_include(config) else f"{INCLUDE}\n{config}"
     closed = port_is_closed(params["port"])
+    # As module ufw_rules does it, so that the rule goes when its owner no longer declares it.
+    opens = ["ufw", "allow", f"{params['port']}/tcp", "comment", f"groundwork:{params['owner']} SSH"]
     try:
         other = taken_by(params["port"])
         if other:
@@ -140,7 +144,7 @@ def carry_out(module: AnsibleModule) -> None:
             if before != after:
                 write_atomically(CONFIG, after.encode("utf-8", "surrogateescape"))
             if closed:
-                code, _output, errors = run(["ufw", "allow", f"{params['port']}/tcp"])
+                code, _output, errors = run(opens)
                 if code != 0:
                     raise Refusal(f"ufw cannot open the port {params['port']} for sshd: {errors.strip()}")
     except Refusal as refusal:
@@ -149,6 +153,6 @@ def carry_out(module: AnsibleModule) -> None:
     if module._diff:
         result["diff"] = [{"before_header": CONFIG, "after_header": CONFIG, "before": before, "after": after}]
         if closed:
-            opened = f"ufw allow {params['port']}/tcp\n"
-            result["diff"].append({"before_header": "ufw", "after_header": "ufw", "before": "", "after": opened})
+            opened = {"before_header": "ufw", "after_header": "ufw", "before": "", "after": f"{shlex.join(opens)}\n"}
+            result["diff"].append(opened)
     module.exit_json(**result)

@@ -35,6 +35,8 @@ GOOD = {
     kinds.network: ["192.0.2.1", "192.0.2.0/24", "2001:db8::/32", "::1", "0.0.0.0/0"],
     kinds.size: ["10m", "512k", "1g", "0", "1048576", "10M", 10],
     kinds.amount: [0, 5, "14"],
+    kinds.confirmation: [0, "15", 120, 900],
+    kinds.unit_settings: [{}, {"LimitNOFILE": 9000, "MemoryMax": "1G"}],
     kinds.duration: ["10m", "1h", "-1", "600", 600, "1d 12h", "1w"],
     kinds.clock: ["00:00", "04:30", "23:59"],
     kinds.calendar: [
@@ -100,6 +102,8 @@ BAD = {
     kinds.network: ["192.0.2.5/24", "192.0.2.0/33", "example.org", "192.0.2", ""],
     kinds.size: ["10x", "10 m", "-1m", "1.5m", "m", "10mb", True],
     kinds.amount: [-1, "10d", 1.5, True, ""],
+    kinds.confirmation: [14, 901, -1, "2m", ""],
+    kinds.unit_settings: [{"limit": 1}, {"Limit NOFILE": 1}, {"User=root\nX": 1}, {"LimitNOFILE": "9000\nUser=root"}],
     kinds.duration: ["10x", "soon", "", True, "-2"],
     kinds.clock: ["24:00", "4:30", "0430", "04:60", 270],
     kinds.calendar: [
@@ -166,6 +170,8 @@ def test_remedy_of_a_network_names_the_network():
         ("certbot_directory_url", "str", kinds.url),
         ("nginx_client_max_body_size", "str", kinds.size),
         ("backups_keep_days", "int", kinds.amount),
+        ("sshd_confirm_seconds", "int", kinds.confirmation),
+        ("nginx_unit_settings", "dict", kinds.unit_settings),
         ("nginx_packages", "str", kinds.package),
         ("base_admin_users", "dict", None),
         ("nginx_passport", "int", None),
