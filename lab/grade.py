@@ -1,10 +1,10 @@
 """Grade the demo by tools that nobody here wrote, and print one table: grader, version, figure, bar.
 
-Usage: grade.py [GRADER ...]      after `make demo`. Ends with 1 where a figure is below its bar.
+Usage: grade.py [--document] [GRADER ...]      after `make demo`. Ends with 1 where a figure is below its bar.
 
 The tools come from their registries into an image of their own. They look at the site from the operator's network, as
 most of them send more requests than a stranger may; nmap looks from another container, as a stranger. What each of them
-said is in .grade/.
+said is in .grade/; with --document, docs/grades.md gets the table and what they still have to say.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from demo import DEMO, DOMAIN, HOST, NETWORK, ROOT
 from hosts import HostError, docker
 
 DETAILS = ROOT / ".grade"
+PAGE = ROOT / "docs" / "grades.md"
 GRADER, STRANGER = "groundwork-grader", "groundwork-grader-stranger"
 IMAGE = "groundwork-grader"
 PYTHON = "/opt/grade/bin"
@@ -36,13 +37,14 @@ SITE = "forge"
 
 @dataclass(frozen=True)
 class Grade:
-    """What a grader came to: the figure, and whether it is at least as good as the bar."""
+    """What a grader came to: the figure, whether it is at least as good as the bar, and what it still has to say."""
 
     grader: str
     version: str
     figure: str
     bar: str
     good: bool
+    left: tuple[str, ...] = ()
 
 
 def run(container: str, *command: str) -> str:
@@ -89,9 +91,12 @@ def testssl() -> Iterator[Grade]:
     [result] = report["scanResult"]
     findings = [item for part in result.values() if isinstance(part, list) for item in part if isinstance(item, dict)]
     grade = next((item["finding"] for item in findings if item.get("id") == "overall_grade"), "none")
+    left = [f"{i['id']}: {i['finding']} ({i['severity']})" for i in findings if i["severity"] not in ("OK", "INFO")]
     serious = [item["id"] for item in findings if item.get("severity") in ("MEDIUM", "HIGH", "CRITICAL")]
     figure = f"{grade}, {', '.join(serious) or 'nothing'} at MEDIUM or above"
-    yield Grade("testssl.sh", report.get("version", "?"), figure, "A+, nothing", grade == "A+" and not serious)
+    yield Grade(
+        "testssl.sh", report.get("version", "?"), figure, "A+, nothing", grade == "A+" and not serious, tuple(left)
+    )
 
 
 def sslyze() -> Iterator[Grade]:
@@ -112,7 +117,9 @@ def observatory() -> Iterator[Grade]:
     version = json.loads(run(GRADER, "cat", f"{OBSERVATORY}/package.json"))["version"]
     figure = f"{scan['grade']}, {scan['score']}"
     good = scan["grade"] == "A+" and scan["score"] >= 125
-    yield Grade("MDN HTTP Observatory", version, figure, "A+, 125", good)
+    tests = json.loads(said)["tests"].items()
+    left = tuple(f"{name}: {test['result']} ({test['scoreModifier']:+})" for name, test in tests)
+    yield Grade("MDN HTTP Observatory", version, figure, "A+, 125", good, left)
 
 
 def gixy() -> Iterator[Grade]:
@@ -151,6 +158,7 @@ def ssh_audit() -> Iterator[Grade]:
                 f"{counts['fail']} failures, {counts['warn']} warnings",
                 "0 failures" + (f", {bar} warnings" if bar is not None else ""),
                 "(gen) banner" in said and counts["fail"] == 0 and bar in (None, counts["warn"]),
+                tuple(" ".join(line.split()) for line in said.splitlines() if "[warn]" in line or "[fail]" in line),
             )
     finally:
         converge()
@@ -168,7 +176,8 @@ def lynis() -> Iterator[Grade]:
     finally:
         docker("exec", HOST, "sh", "-c", f"rm -rf {LYNIS} /var/log/lynis*")
     index = found(r"Hardening index : (\d+)", said, "0")
-    yield Grade("Lynis", run(GRADER, "lynis", "--version").strip(), index, "80", int(index) >= 80)
+    left = tuple(re.findall(r"^  \* (.*\[[A-Z]+-\d+\])", said, re.MULTILINE))
+    yield Grade("Lynis", run(GRADER, "lynis", "--version").strip(), index, "80", int(index) >= 80, left)
 
 
 def systemd() -> Iterator[Grade]:
@@ -181,13 +190,14 @@ def systemd() -> Iterator[Grade]:
         name = unit.replace("@.", "@x.")
         said = run(HOST, "systemd-analyze", "security", "--no-pager", name)
         exposures[name] = float(found(r"exposure level for \S+: ([0-9.]+)", said, "10"))
-    keep("systemd.txt", "".join(f"{value:4.1f}  {name}\n" for name, value in sorted(exposures.items())))
+    left = tuple(f"{name}: {value}" for name, value in sorted(exposures.items()))
+    keep("systemd.txt", "".join(f"{line}\n" for line in left))
     version = found(r"systemd (\d+)", run(HOST, "systemctl", "--version"))
     site = exposures.pop(f"{SITE}@{live}.service")
     worst, value = max(exposures.items(), key=lambda item: item[1])
     yield Grade("systemd-analyze security, gunicorn", version, f"{site}", "1.5", site <= 1.5)
     yield Grade(
-        f"systemd-analyze security, {len(exposures)} others", version, f"{value} ({worst})", "3.0", value <= 3.0
+        f"systemd-analyze security, {len(exposures)} others", version, f"{value} ({worst})", "3.0", value <= 3.0, left
     )
 
 
@@ -243,8 +253,24 @@ def table(grades: list[Grade]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def document(grades: list[Grade]) -> str:
+    """The page of the documentation: the table, and what is left."""
+    system = found(r'PRETTY_NAME="(.*)"', run(HOST, "cat", "/etc/os-release"))
+    parts = [
+        "# Graded by others",
+        f"Made by `lab/grade.py --document` on {time.strftime('%Y-%m-%d')}, of the host of `make demo`: {system} in a "
+        "container. What a container hides, such as settings of the kernel and the audit, counts against it at Lynis.",
+        table(grades).rstrip(),
+    ]
+    for grade in grades:
+        if grade.left:
+            parts += [f"## {grade.grader}, in detail", "\n".join(f"* {line}" for line in dict.fromkeys(grade.left))]
+    return "\n\n".join(parts) + "\n"
+
+
 def main() -> int:
-    wanted = sys.argv[1:] or list(GRADERS)
+    documented = "--document" in sys.argv
+    wanted = [name for name in sys.argv[1:] if name != "--document"] or list(GRADERS)
     if unknown := set(wanted) - set(GRADERS):
         print(f"grade.py: there is no {', '.join(sorted(unknown))}; there are {', '.join(GRADERS)}", file=sys.stderr)
         return 2
@@ -265,6 +291,8 @@ def main() -> int:
     finally:
         hosts.remove([GRADER, STRANGER])
     print("\n" + keep("table.md", table(grades)))
+    if documented:
+        PAGE.write_text(document(grades), encoding="utf-8")
     return int(not all(grade.good for grade in grades))
 
 
