@@ -184,7 +184,9 @@ def systemd() -> Iterator[Grade]:
     """The sandboxes of the units that the collection ships, while the site answers."""
     shipped = run(HOST, "sh", "-c", "cd /etc/systemd/system && grep -l groundwork.django *.service").split()
     live = found(r"slots/(\w+)", run(HOST, "readlink", f"/srv/{SITE}/live"))
-    units = [name.replace("@.", f"@{live}.") if name == f"{SITE}@.service" else name for name in shipped]
+    # The slots' units are copies of one.
+    slots = {f"{SITE}@.service", f"{SITE}@blue.service", f"{SITE}@green.service"}
+    units = [f"{SITE}@{live}.service", *(name for name in shipped if name not in slots)]
     exposures = {}
     for unit in units:
         name = unit.replace("@.", "@x.")

@@ -251,6 +251,7 @@ def start(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
             proxy.wait_for_end(slot, params["drain_seconds"])
         site.stop(slot)
         build.Builder(site, release_id).seal()
+        site.keep_unit(release_id)
         site.put_into(slot, release_id)
         began = time.monotonic()
         code, output = site.start(slot)

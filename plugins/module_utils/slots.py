@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A site's releases and slots as they lie on the host; nothing about them is remembered elsewhere.
 
-<directory>/releases/<id>/       source, venv, static, env, gunicorn.conf.py, facts.json
+<directory>/releases/<id>/       source, venv, static, env, gunicorn.conf.py, unit.service, facts.json
 <directory>/slots/blue, green    links to the release that a slot runs
 <directory>/live                 link to the live slot: one rename makes a slot the live one
 <directory>/history.json         which releases served; migrations.json beside it says what their migrations did
@@ -14,9 +14,16 @@ import os
 import secrets
 
 from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
-from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, read_json, write_json
+from ansible_collections.groundwork.django.plugins.module_utils.files import (
+    Refusal,
+    read_json,
+    read_text,
+    write_atomically,
+    write_json,
+)
 
 SLOTS = ("blue", "green")
+UNITS = "/etc/systemd/system"
 
 
 def first_line(text: str) -> str:
@@ -149,9 +156,22 @@ class Site:
         run_merged(["systemctl", "stop", "--", self.unit(slot)])
         run_merged(["systemctl", "reset-failed", "--", self.unit(slot)])
 
+    def keep_unit(self, release_id: str) -> None:
+        """Have a release keep the unit of the slots as it is when the release is first started."""
+        kept = self.release(release_id, "unit.service")
+        if not os.path.exists(kept):
+            write_atomically(kept, read_text(os.path.join(UNITS, f"{self.name}@.service")).encode(), 0o640)
+
+    def place_unit(self, slot: str) -> None:
+        """Give a slot the unit of its release: what a later release that fails has placed is not for this one."""
+        path, kept = os.path.join(UNITS, self.unit(slot)), read_text(self.release(self.linked(slot), "unit.service"))
+        if kept and kept != read_text(path):
+            write_atomically(path, kept.encode())
+
     def start(self, slot: str) -> tuple[int, str]:
         """Start the unit of a slot with what is on disk. Returns exit code and output."""
         unit = self.unit(slot)
+        self.place_unit(slot)
         found = self.properties(unit, "LoadState", "NeedDaemonReload")
         if found.get("LoadState") != "loaded" or found.get("NeedDaemonReload") == "yes":
             run_merged(["systemctl", "daemon-reload"])

@@ -374,6 +374,28 @@ def test_good_values_pass_and_nothing_but_checks_and_facts_runs(validate):
             id="server_tokens twice",
         ),
         pytest.param(
+            {"nginx_security_headers": {"X Frame": "DENY"}},
+            'nginx_security_headers has "X Frame", which is no name of a header: write one like X-Frame-Options.',
+            id="no header",
+        ),
+        pytest.param(
+            {"nginx_security_headers": {"X-Frame-Options": "DENY", "x-frame-options": "DENY"}},
+            "nginx_security_headers names a header twice, in other letters: no matter how it is written, it is the "
+            "same one.",
+            id="a header twice",
+        ),
+        pytest.param(
+            {"nginx_security_headers": {"Content-Length": "2"}},
+            "nginx_security_headers has content-length, which tells of one answer and not of all: leave it to nginx "
+            "and to the site.",
+            id="a header of one answer",
+        ),
+        pytest.param(
+            {"nginx_csp_reports_per_minute": -1},
+            "nginx_csp_reports_per_minute is -1: write a number from 0 on; 0 is no limit.",
+            id="reports below none",
+        ),
+        pytest.param(
             {"nginx_security_headers": {"Strict-Transport-Security": "max-age=1"}},
             "nginx_security_headers has Strict-Transport-Security: use nginx_content_security_policy and "
             "groundwork_hsts_stage, since these depend on the answer.",

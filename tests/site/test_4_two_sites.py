@@ -55,6 +55,30 @@ def test_each_site_keeps_its_admins(converged):
         assert converged.shell(f"su {name} -c 'sudo -n id -u'").strip() == "0"
 
 
+def test_nginx_shows_nobody_what_a_link_in_the_media_of_a_site_leads_to(converged):
+    """It may read what the sites show, and so what one of them may not read of the other."""
+    media = "/var/lib/forge/media"
+    targets = {
+        "code": "/srv/annex/live/project/manage.py",
+        "log": "/var/log/nginx/annex.access.log",
+        "upload": "/var/lib/annex/media/theirs.txt",
+        "host": "/etc/passwd",
+        "own": f"{media}/ours.txt",
+    }
+    converged.shell("runuser -u annex -- sh -c 'umask 027; echo theirs > /var/lib/annex/media/theirs.txt'")
+    converged.shell(f"runuser -u forge -- sh -c 'umask 027; echo ours > {media}/ours.txt'")
+    for name, target in targets.items():
+        converged.shell(f"runuser -u forge -- ln -sfn {target} {media}/{name}")
+    converged.shell(f"runuser -u forge -- ln -sfn /srv/annex/live/project {media}/folder")
+    try:
+        assert converged.get("/media/theirs.txt", "annex")[:2] == (200, b"theirs\n")
+        assert converged.get("/media/ours.txt")[:2] == (200, b"ours\n")
+        answers = {name: converged.get(f"/media/{name}")[0] for name in [*targets, "folder/manage.py"]}
+        assert answers == {**dict.fromkeys([*targets, "folder/manage.py"], 403), "own": 200}
+    finally:
+        converged.shell(f"cd {media} && rm -f folder ours.txt {' '.join(targets)} /var/lib/annex/media/theirs.txt")
+
+
 def test_a_domain_of_the_other_site_is_refused(converged):
     converged.inventory("annex", groundwork_site_domains=["annex.site.test", "forge.site.test"])
     run = converged.play("annex", "--tags", "validate", ok=False)

@@ -348,6 +348,18 @@ def test_broken_release_leaves_the_old_one_serving(host, front, site, kind):
     assert expected in still_serves(host, front, before, done)
 
 
+def test_settings_of_a_unit_with_which_no_release_starts_are_not_for_the_old_one(host, front, wait_until):
+    before = live(host)
+    settings = json.dumps({"gunicorn_app_unit_settings": {"ExecStartPre": "/bin/false"}})
+    done = subprocess.run(command("--extra-vars", settings), capture_output=True, text=True, check=False)
+    still_serves(host, front, before, done)
+    # What an update, a crash and a start of the machine do.
+    host.check_output("systemctl daemon-reload")
+    host.check_output(f"kill -KILL $(systemctl show --property MainPID --value forge@{before[0]})")
+    wait_until("the old release serves", lambda: front().status == 200, 30)
+    assert subprocess.run(command(), capture_output=True, check=False).returncode == 0
+
+
 def test_full_disk_leaves_the_old_release_serving(host, front, site):
     before = live(host)
     with (site / "requirements.txt").open("a", encoding="utf-8") as stream:

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from ansible_collections.groundwork.django.plugins.module_utils import build, proxy
+from ansible_collections.groundwork.django.plugins.module_utils import build, proxy, slots
 from ansible_collections.groundwork.django.plugins.module_utils.slots import Site
 
 
@@ -112,6 +112,28 @@ def test_a_slot_is_waited_for_while_something_is_open_to_it(site, tmp_path):
         with server.accept()[0]:
             assert not front.wait_for_end("blue", 0.2)
         assert front.wait_for_end("blue", 5)
+
+
+def test_a_slot_runs_with_the_unit_that_its_release_was_made_with(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(slots, "UNITS", str(tmp_path))
+    template, blue = tmp_path / "forge@.service", tmp_path / "forge@blue.service"
+    template.write_text("first")
+    site.put_into("blue", release(site, "a"))
+    site.keep_unit("a")
+    template.write_text("of a release that failed")
+    site.keep_unit("a")
+    site.place_unit("blue")
+    assert blue.read_text() == "first"
+    inode = blue.stat().st_ino
+    site.place_unit("blue")
+    assert blue.stat().st_ino == inode, "a unit that is the same is not written again"
+
+
+def test_a_release_of_before_runs_with_the_unit_of_all(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(slots, "UNITS", str(tmp_path))
+    site.put_into("blue", release(site, "a"))
+    site.place_unit("blue")
+    assert not (tmp_path / "forge@blue.service").exists()
 
 
 def test_old_releases_go_with_logs_virtualenvs_and_static_files(site):
