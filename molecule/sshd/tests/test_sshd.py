@@ -103,7 +103,7 @@ def test_the_file_is_checked_before_it_counts(host):
 
 def test_a_missing_include_is_put_first(host):
     host.run("cp /etc/ssh/sshd_config /root/sshd_config.kept && sed -i '/^Include/d' /etc/ssh/sshd_config")
-    arguments = "passwords=false root_login=prohibit-password port=22"
+    arguments = "passwords=false root_login=prohibit-password port=22 owner=forge"
     first = host.ansible("groundwork.django.sshd_access", arguments, check=False)
     second = host.ansible("groundwork.django.sshd_access", arguments, check=False)
     text = host.file("/etc/ssh/sshd_config").content_string
@@ -133,7 +133,7 @@ def access(host, address, tmp_path):
         return done.stdout + done.stderr
 
     # The first run opens the connection that the others use.
-    assert "SUCCESS" in run("passwords=false root_login=prohibit-password port=22")
+    assert "SUCCESS" in run("passwords=false root_login=prohibit-password port=22 owner=forge")
     yield run
     host.check_output("sed -i %s ~root/.ssh/authorized_keys", f"\\|{public.split()[1]}|d")
 
@@ -141,8 +141,8 @@ def access(host, address, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ("passwords=false root_login=no port=22", "sshd_permit_root_login"),
-        ("passwords=false root_login=yes port=22 allowed_users=operator", "sshd_allow_users"),
+        ("passwords=false root_login=no port=22 owner=forge", "sshd_permit_root_login"),
+        ("passwords=false root_login=yes port=22 owner=forge allowed_users=operator", "sshd_allow_users"),
     ],
 )
 def test_who_runs_it_is_not_locked_out(access, arguments, named):
@@ -151,7 +151,7 @@ def test_who_runs_it_is_not_locked_out(access, arguments, named):
 
 def test_passwords_stay_as_long_as_there_is_no_key(host, access):
     host.check_output("mv ~root/.ssh/authorized_keys ~root/.ssh/kept")
-    said = access("passwords=false root_login=yes port=22")
+    said = access("passwords=false root_login=yes port=22 owner=forge")
     host.check_output("mv ~root/.ssh/kept ~root/.ssh/authorized_keys")
     assert "has no key on the host" in said
 
@@ -160,7 +160,7 @@ def test_a_changed_port_moves_sshd_without_cutting_sessions(host, access, addres
     """The open connection of `access` stays, and a new one comes in by the new port."""
     host.check_output(f"sed -i 's/^Port 22$/Port 2222/' {DROP_IN}")
     host.check_output("systemctl reload ssh")
-    assert "SUCCESS" in access("passwords=false root_login=prohibit-password port=2222")
+    assert "SUCCESS" in access("passwords=false root_login=prohibit-password port=2222 owner=forge")
     moved = listens(address, 2222)
     host.check_output(f"sed -i 's/^Port 2222$/Port 22/' {DROP_IN}")
     host.check_output("systemctl reload ssh")
