@@ -83,8 +83,8 @@ def start_host(
 
 
 def start_acme(name: str, network: str, labels: Mapping[str, str] | None = None) -> None:
-    """Start an ACME server: https://<name>:14000/dir, its trust anchors in /acme once it is ready."""
-    _start(name, network, "groundwork-pebble", labels or {}, ())
+    """Start an ACME server: https://<name>:14000/dir, also acme.test, its trust anchors in /acme once it is ready."""
+    _start(name, network, "groundwork-pebble", labels or {}, ("--network-alias", "acme.test"))
 
 
 def start_browser(name: str, network: str, authorities: Iterable[Path]) -> str:

@@ -1,9 +1,10 @@
 """Build the images of the test bench without an image registry: bare Debian hosts, an ACME server, a browser, services.
 
 Usage: images.py [--clean] [debian-13] [debian-12] [ubuntu-24.04] ... [pebble] [browser] [services]
-                 [grader]
+                 [grader] [vm]
 Without a name it builds what the demo and the tests on hosts need: Debian 13, Debian 12, Pebble. "services" is
-PostgreSQL with Redis for the tests of the app, "grader" what `make grade` runs.
+PostgreSQL with Redis for the tests of the app, "grader" what `make grade` runs, "vm" what
+makes and runs virtual machines.
 
 An image carries a hash of its recipe as a label and is built again only when the recipe changes.
 """
@@ -38,6 +39,7 @@ PACKAGES = (
 )
 SERVICES = "groundwork-services:latest"
 GRADER = "groundwork-grader:latest"
+VM = "groundwork-vm:latest"
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
 
 
@@ -160,8 +162,20 @@ def make_grader() -> bool:
     return build(GRADER, "groundwork-host:debian-13", "grader.Dockerfile", ["../../requirements/grade.txt"])
 
 
+def make_vm() -> bool:
+    """Build the image of virtual machines. Return false when the one that is there is current."""
+    make_host("debian-13")
+    return build(VM, "groundwork-host:debian-13", "vm.Dockerfile", ["vm-disk", "vm-seed", "vm-start"])
+
+
 #: what is no host, by name
-BESIDE = {"pebble": make_pebble, "browser": make_browser, "services": make_services, "grader": make_grader}
+BESIDE = {
+    "pebble": make_pebble,
+    "browser": make_browser,
+    "services": make_services,
+    "grader": make_grader,
+    "vm": make_vm,
+}
 
 
 def make(target: str) -> None:

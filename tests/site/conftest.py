@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from machine import ACME, DOMAINS, HOST, IMAGE, LOGS, NETWORK, Machine, hosts
+from machine import ACME, DOMAINS, HOST, IMAGE, LOGS, NETWORK, SETTINGS, Machine, hosts
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def machine(tmp_path_factory) -> Machine:
             (folder / f"acme-{name}.pem").write_text(hosts.docker("exec", ACME, "cat", f"/acme/{name}.pem"))
         address = hosts.address(HOST, NETWORK)
         (folder / "ssh_config").write_text(hosts.ssh_config(HOST, address, folder))
-        yield Machine(folder, address, folder / "acme-root.pem")
+        yield Machine(HOST, folder, address, ACME, DOMAINS, SETTINGS, LOGS)
     finally:
         if not os.environ.get("KEEP_SITE"):
             hosts.remove([HOST, ACME], NETWORK)

@@ -6,47 +6,23 @@ It comes last, since the host of the tests before it is gone then.
 from __future__ import annotations
 
 import secrets
-import subprocess
 from collections.abc import Iterator
 
+import keeper as keepers
 import pytest
 from machine import ACME, DOMAINS, HOST, IMAGE, NETWORK, Machine, hosts
 
 KEEPER = "groundwork-site-keeper"
 PHOTO = "/var/lib/forge/media/photo.bin"
-MAKE_KEEPER = """
-set -e
-useradd --home-dir / --shell /usr/sbin/nologin --password '*' keeper
-mkdir -p /srv/vault/keep /srv/vault/keep-files && chown keeper: /srv/vault/*
-cat > /etc/ssh/keeper_keys
-printf '%s\\n' 'Match User keeper' 'AuthorizedKeysFile /etc/ssh/keeper_keys' 'ChrootDirectory /srv/vault' \
-  'ForceCommand internal-sftp' > /etc/ssh/sshd_config.d/keeper.conf
-systemctl restart ssh
-"""
 
 pytestmark = pytest.mark.skipif("debian-12" in IMAGE, reason="its pgBackRest does not know sftp")
 
 
 @pytest.fixture(scope="module")
 def keeper(machine: Machine) -> Iterator[dict]:
-    """An OpenSSH server on a host of its own, and the entry of backups_repositories that leads to it."""
-    hosts.start_host(KEEPER, NETWORK, IMAGE)
+    """A host that keeps the backups, and the entry of backups_repositories that leads to it."""
     try:
-        hosts.wait_until_started(KEEPER)
-        key = machine.folder / "keeper"
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "rsa", "-b", "3072", "-m", "PEM", "-N", "", "-f", str(key)], check=True
-        )
-        hosts.docker("exec", "-i", KEEPER, "sh", "-c", MAKE_KEEPER, stdin=key.with_suffix(".pub").read_text())
-        public = hosts.docker("exec", KEEPER, "sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub")
-        yield {
-            "type": "sftp",
-            "path": "/keep",
-            "host": KEEPER,
-            "user": "keeper",
-            "private_key": key.read_text(),
-            "host_public_keys": [" ".join(line.split()[:2]) for line in public.splitlines()],
-        }
+        yield keepers.start(KEEPER, NETWORK, machine.folder, IMAGE)
     finally:
         hosts.remove([KEEPER])
 

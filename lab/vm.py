@@ -1,0 +1,143 @@
+"""Virtual machines: a disk made from packages or from a vendor's image, booted by qemu in a container.
+
+The container's ports 22, 2222, 80 and 443 are the machine's, so it is one more host on a network of the engine: Pebble
+finds it by its name, and it finds Pebble. Standard library only.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import hosts
+import images
+
+CACHE = Path(__file__).resolve().parent.parent / ".cache" / "vm"
+GIBIBYTES = 10
+"""Size of a machine's disk; a file with holes, so it takes what is written."""
+BOOT_SECONDS = 600
+"""How long a machine may take until ssh answers, emulated on a machine that does other things too."""
+TRIAL = "groundwork-vm-trial"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A bare machine that was never started: its files, and the key that lets in as root."""
+
+    folder: Path
+
+    @property
+    def key(self) -> Path:
+        """The private key; its owner alone may read it."""
+        return self.folder / "key"
+
+    def host_key(self, name: str) -> str:
+        """The line for a known_hosts file by which the machine is known."""
+        return f"{name} {(self.folder / 'host_key.pub').read_text()}"
+
+
+def _disk(name: str, recipe: str, command: tuple[str, ...], fetch: Callable[[Path], None]) -> Disk:
+    """Return a disk, made by a program of the image unless the one that is there is current."""
+    folder = CACHE / f"{name}-{images.recipe_hash(images.built_hash(images.VM), recipe)}"
+    if folder.exists():
+        return Disk(folder)
+    for old in CACHE.glob(f"{name}-*"):
+        shutil.rmtree(old)
+    making = CACHE / f"{name}-making"
+    making.mkdir(parents=True, mode=0o700)
+    for key, comment in (("key", "operator"), ("host_key", "machine")):
+        path = str(making / key)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", path], check=True)
+    shutil.copy(making / "key.pub", making / "authorized_keys")
+    fetch(making)
+    security = ("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined")
+    options = ("--rm", "--cap-add", "SYS_ADMIN", *security, "--volume", f"{making}:/vm")
+    hosts.docker("run", *options, images.VM, *command, str(GIBIBYTES))
+    making.rename(folder)
+    return Disk(folder)
+
+
+def disk_of(system: str) -> Disk:
+    """Return the disk of a freshly rented machine with a Debian release, made from its packages."""
+    suite = images.SUITES[system]
+    return _disk(system, f"{suite} {GIBIBYTES}", ("vm-disk", suite), lambda making: None)
+
+
+def disk_from(source: str) -> Disk:
+    """Return the disk that a vendor's cloud image becomes; `source` is its path or URL."""
+
+    def fetch(making: Path) -> None:
+        url = source if "://" in source else Path(source).resolve().as_uri()
+        with urllib.request.urlopen(url, timeout=60) as answer, (making / "image").open("wb") as file:
+            shutil.copyfileobj(answer, file)
+
+    return _disk("vendor", f"{source} {GIBIBYTES}", ("vm-seed",), fetch)
+
+
+def _run(name: str, network: str, folder: Path, accelerator: str, aliases: tuple[str, ...] = ()) -> None:
+    device = ("--device", "/dev/kvm") if accelerator == "kvm" else ()
+    names = (option for alias in aliases for option in ("--network-alias", alias))
+    options = ("--network", network, "--volume", f"{folder}:/vm", "--env", f"ACCELERATOR={accelerator}")
+    hosts.docker("run", "--detach", "--name", name, "--hostname", name, *options, *device, *names, images.VM)
+
+
+def acceleration(disk: Disk) -> str:
+    """Return "kvm" where a kernel really starts on it, else "tcg": the device may be there and yet fail.
+
+    The answer holds until this machine is started anew.
+    """
+    if not Path("/dev/kvm").exists():
+        return "tcg"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    note = CACHE / f"acceleration-{boot}"
+    if not note.exists():
+        hosts.remove([TRIAL])
+        trial = disk.folder.with_name("trial")
+        copy(disk, trial)
+        answer = "tcg"
+        try:
+            _run(TRIAL, "bridge", trial, "kvm")
+            hosts.wait(30, "nothing was started", lambda: "Linux version" in console(TRIAL))
+            answer = "kvm"
+        except hosts.HostError:
+            pass  # that is the answer
+        finally:
+            hosts.remove([TRIAL])
+            shutil.rmtree(trial)
+        note.write_text(answer)
+    return note.read_text()
+
+
+def copy(disk: Disk, folder: Path) -> None:
+    """Give a machine a disk of its own in a new folder; the holes of the file stay holes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    names = [name for name in ("disk.raw", "vmlinuz", "initrd.img", "seed.iso") if (disk.folder / name).exists()]
+    sources = [str(disk.folder / name) for name in names]
+    subprocess.run(["cp", "--sparse=always", "--reflink=auto", *sources, str(folder)], check=True)
+
+
+def start(name: str, network: str, disk: Disk, folder: Path, aliases: tuple[str, ...] = ()) -> None:
+    """Start a bare machine on a copy of a disk; `aliases` are names that resolve to it. Returns at once."""
+    copy(disk, folder)
+    _run(name, network, folder, acceleration(disk), aliases)
+
+
+def cut_power(name: str) -> None:
+    """End a machine as a power cut does. Its disk keeps what its kernel had written, and nothing else."""
+    hosts.docker("kill", name)
+
+
+def switch_on(name: str) -> None:
+    """Start a machine that has lost its power. Returns at once."""
+    hosts.docker("start", name)
+
+
+def console(name: str) -> str:
+    """Return what the machine has written to its console since its container was made."""
+    done = subprocess.run(["docker", "logs", name], capture_output=True, check=False)
+    return (done.stdout + done.stderr).decode(errors="replace")
