@@ -10,7 +10,7 @@ export MOLECULE_COMMAND_BORDERS := false
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock images demo demo-down grade clean-images test test-molecule
+.PHONY: help setup lock images demo demo-down grade clean-images test test-molecule test-vm
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,3 +46,8 @@ test: setup ## Everything that CI checks; STEPS="lint unit" for a part
 
 test-molecule: setup ## One role on a bare host: make test-molecule ROLE=nginx
 	@$(PYTHON) tests/run.py molecule-$(or $(ROLE),$(error say which role: make test-molecule ROLE=nginx))
+
+test-vm: setup ## The site on a booted machine, reboots and faults: SYSTEM=debian-12, VM_IMAGE=<cloud image>
+	@lab/engine.sh
+	@$(PYTHON) lab/images.py debian-13 pebble vm
+	@VM_SYSTEM=$(or $(SYSTEM),debian-13) $(PYTHON) -m pytest -x -v -p no:cacheprovider --record tests/vm

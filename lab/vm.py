@@ -19,8 +19,9 @@ import images
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "vm"
 GIBIBYTES = 10
 """Size of a machine's disk; a file with holes, so it takes what is written."""
-BOOT_SECONDS = 600
-"""How long a machine may take until ssh answers, emulated on a machine that does other things too."""
+CORES = 2
+MEGABYTES = 4096
+"""Memory of a machine."""
 TRIAL = "groundwork-vm-trial"
 
 
@@ -81,8 +82,10 @@ def disk_from(source: str) -> Disk:
 def _run(name: str, network: str, folder: Path, accelerator: str, aliases: tuple[str, ...] = ()) -> None:
     device = ("--device", "/dev/kvm") if accelerator == "kvm" else ()
     names = (option for alias in aliases for option in ("--network-alias", alias))
-    options = ("--network", network, "--volume", f"{folder}:/vm", "--env", f"ACCELERATOR={accelerator}")
-    hosts.docker("run", "--detach", "--name", name, "--hostname", name, *options, *device, *names, images.VM)
+    values = {"ACCELERATOR": accelerator, "CORES": CORES, "MEGABYTES": MEGABYTES}
+    variables = (option for key, value in values.items() for option in ("--env", f"{key}={value}"))
+    options = ("--network", network, "--volume", f"{folder}:/vm", *variables, *device, *names)
+    hosts.docker("run", "--detach", "--name", name, "--hostname", name, *options, images.VM)
 
 
 def acceleration(disk: Disk) -> str:

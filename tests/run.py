@@ -29,7 +29,7 @@ ENVIRONMENT = {
 }
 IMAGES = ("debian-13", "debian-12", "pebble", "browser", "services")
 SITE_SYSTEMS = ("debian-13", "debian-12")
-SHELL_SCRIPTS = ("*.sh", ".ci/run", "lab/image/lab-init", "lab/image/*-start")
+SHELL_SCRIPTS = ("*.sh", ".ci/run", "lab/image/lab-init", "lab/image/*-start", "lab/image/vm-*")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,92 @@
+"""One booted virtual machine for all tests of this directory, which run in the order of their file names.
+
+VM_SYSTEM is debian-13 or debian-12, whose disk is made from packages; VM_IMAGE is the path or the URL of a vendor's
+cloud image instead. With KEEP_VM=1 the machine is left running, and the next run with KEEP_VM=1 goes on with it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+import virtual
+from record import Fault, Record
+from virtual import VirtualMachine
+from writer import Writer
+
+KEPT = bool(os.environ.get("KEEP_VM"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Have `--record`."""
+    parser.addoption("--record", action="store_true", help="write docs/tested.md and docs/reliability.md if all pass")
+
+
+@pytest.fixture(scope="session")
+def record() -> Record:
+    """What this run has measured and seen."""
+    return Record()
+
+
+@pytest.fixture(scope="session")
+def machine(request: pytest.FixtureRequest, record: Record) -> Iterator[VirtualMachine]:
+    """The machine: bare and booted for the first time, unless an earlier run has left one."""
+    if KEPT and (machine := virtual.kept()):
+        yield machine
+        return
+    try:
+        machine, seconds = virtual.start()
+        record.seconds("first boot until ssh lets in", seconds)
+        yield machine
+        if request.config.getoption("--record") and not request.session.testsfailed:
+            name = machine.shell('. /etc/os-release && echo "$PRETTY_NAME"').strip()
+            record.write(name, virtual.description())
+    finally:
+        if not KEPT:
+            virtual.remove()
+
+
+@pytest.fixture(scope="session")
+def converged(machine: VirtualMachine) -> VirtualMachine:
+    """The machine with the site on it, whichever tests ran before."""
+    if not machine.site_answers():
+        machine.play("forge")
+        machine.until_calm()
+    return machine
+
+
+@pytest.fixture(scope="session")
+def writer(converged: VirtualMachine) -> Iterator[Writer]:
+    """Somebody who writes to the site's database all the time."""
+    writer = Writer(converged)
+    writer.start()
+    yield writer
+    writer.stop()
+
+
+@pytest.fixture
+def fault(
+    converged: VirtualMachine, writer: Writer, record: Record
+) -> Callable[[str, str], AbstractContextManager[Fault]]:
+    """Function that begins a fault: its name, and what is expected of it.
+
+    The test says in `happened` what did happen. At the end the site has to answer, its database to take rows, and every
+    row that was ever confirmed to be there.
+    """
+
+    @contextmanager
+    def begin(name: str, expected: str) -> Iterator[Fault]:
+        seen = Fault(name, expected)
+        writer.until_it_writes()
+        yield seen
+        converged.until_the_site_answers()
+        writer.until_it_writes()
+        lost = writer.lost()
+        seen.confirmed, seen.lost = len(writer.confirmed), len(lost)
+        assert not lost, f"{len(lost)} of {seen.confirmed} confirmed rows are gone, such as {min(lost)}"
+        assert seen.happened, "the test has to say what happened"
+        record.faults.append(seen)
+
+    return begin

@@ -1,0 +1,85 @@
+"""What a run has measured and seen, written to docs/tested.md and docs/reliability.md when all of it has passed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from machines import ROOT
+
+TESTED = ROOT / "docs" / "tested.md"
+RELIABILITY = ROOT / "docs" / "reliability.md"
+TESTED_HEAD = """\
+# Tested on a booted machine
+
+Written by `make test-vm`, which booted a bare virtual machine, took it through all of `tests/vm`, and passed.
+An emulated processor is several times slower than a real one: compare its figures with each other.
+"""
+RELIABILITY_HEAD = """\
+# What happens when
+
+Written by `make test-vm` out of the drills in `tests/vm`, which passed. All the while somebody wrote rows to the site's
+database from another machine, each counted once PostgreSQL had confirmed it; after each fault all of them had to be
+there. The power is cut by killing the emulator: what the machine's kernel had not written is lost. What a disk says it
+has written is not, so disks that lie about that are not covered.
+"""
+
+
+@dataclass
+class Fault:
+    """A fault: what was expected of it, and what happened."""
+
+    name: str
+    expected: str
+    happened: str = ""
+    confirmed: int = 0
+    lost: int = 0
+
+    @property
+    def verdict(self) -> str:
+        """What became of the rows that had been confirmed."""
+        return f"nothing lost of {self.confirmed:,}" if not self.lost else f"{self.lost} of {self.confirmed} lost"
+
+
+@dataclass
+class Record:
+    """What a run has measured and seen so far."""
+
+    start: float = field(default_factory=time.monotonic)
+    figures: dict[str, str] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+    def seconds(self, what: str, seconds: float) -> None:
+        """Note how long something took."""
+        self.figures[what] = f"{seconds:.0f} s"
+
+    def write(self, system: str, machine: str) -> None:
+        """Put what was seen on a system in the place of what was seen there before."""
+        minutes = (time.monotonic() - self.start) / 60
+        commit = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        when = f"{time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip() or 'unknown'}"
+        said = f"{when}. {machine} The whole run took {minutes:.0f} minutes."
+        figures = _table(("what", "figure"), self.figures.items())
+        _put(TESTED, TESTED_HEAD, system, f"{said}\n\n{figures}")
+        rows = [(fault.name, fault.expected, fault.happened, fault.verdict) for fault in self.faults]
+        faults = _table(("fault", "expected", "what happened", "confirmed rows"), rows)
+        _put(RELIABILITY, RELIABILITY_HEAD, system, f"{when}.\n\n{faults}")
+
+
+def _table(head, rows) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def _put(path: Path, head: str, system: str, text: str) -> None:
+    """Write a document whose sections are systems: this one new, the others as they are."""
+    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    sections = dict(re.findall(r"^## (.+?)\n\n(.*?)(?=\n*^## |\Z)", old, re.MULTILINE | re.DOTALL))
+    sections[system] = text
+    parts = [head.rstrip(), *(f"## {name}\n\n{sections[name].rstrip()}" for name in sorted(sections, reverse=True))]
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -1,0 +1,349 @@
+"""Each fault that a machine meets: nothing is lost, and the site is back by itself or one sentence says what to do."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import hosts
+import pytest
+from virtual import ACME, ACME_NAME, KEEPER, KEEPER_NAME, NETWORK, SITE, CommandFailed, VirtualMachine
+
+BACKUP = "playbooks/backup.yml"
+DEPLOY = "playbooks/deploy.yml"
+RESTORE = "playbooks/restore.yml"
+CERTS = f"{SITE}-certs.service"
+RENEWAL = f"/etc/letsencrypt/renewal/{SITE}.conf"
+DUE = "renew_before_expiry = 100 days"
+FULL = "/var/tmp/full"
+WAITING = "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
+
+
+class Visitors:
+    """People who look at the site all the time, and how many of them saw it."""
+
+    COUNT = 4
+
+    def __init__(self, machine: VirtualMachine):
+        self.machine = machine
+        self.seen = 0
+        self.missed = 0
+        self._going = True
+        self._threads = [threading.Thread(target=self._look, daemon=True) for _ in range(self.COUNT)]
+
+    def _look(self) -> None:
+        while self._going:
+            if self.machine.site_answers("/"):
+                self.seen += 1
+            else:
+                self.missed += 1
+                time.sleep(0.2)
+
+    def __enter__(self) -> Visitors:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._going = False
+        for thread in self._threads:
+            thread.join()
+
+
+def lose_power_during(machine: VirtualMachine, moment: str, *arguments: str, playbook: str, after: float) -> None:
+    """Cut the power some seconds after the moment in a run when a command on the machine ends with 0; switch on."""
+    play = machine.begin(SITE, *arguments, playbook=playbook)
+    machine.shell(f"until {moment}; do sleep 0.1; done", 900)
+    time.sleep(after)
+    assert not play.ended, play.output[-3000:]
+    machine.lose_power()
+    play.kill()
+
+
+def serial(machine: VirtualMachine) -> str:
+    """Serial number of the certificate that the site shows."""
+    return machine.get("/", SITE)[2]["serialNumber"]
+
+
+def said(machine: VirtualMachine, unit: str) -> str:
+    """What the last run of a unit said, in one line."""
+    command = f"journalctl -q -o cat _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID {unit})"
+    return " ".join(machine.shell(command).split())
+
+
+def fails(machine: VirtualMachine, unit: str) -> str:
+    """Start a unit, which has to fail, and return what it said."""
+    with pytest.raises(CommandFailed):
+        machine.shell(f"systemctl start {unit}", 900)
+    return said(machine, unit)
+
+
+@pytest.fixture
+def due(converged: VirtualMachine) -> Iterator[None]:
+    """The certificate is to be renewed."""
+    converged.shell(f"sed -i '1i {DUE}' {RENEWAL}")
+    yield
+    converged.shell(f"sed -i '/^{DUE}$/d' {RENEWAL}")
+
+
+@contextmanager
+def away(container: str, name: str) -> Iterator[None]:
+    """Take a server off the network, and bring it back."""
+    hosts.docker("network", "disconnect", NETWORK, container)
+    yield
+    hosts.docker("network", "connect", "--alias", name, NETWORK, container)
+
+
+def test_power_is_cut_while_packages_are_installed(converged, fault):
+    with fault(
+        "power cut while `site.yml` installs packages",
+        "the site is back by itself; the next run repairs the packages and ends what the first one began",
+    ) as seen:
+        converged.inventory(
+            SITE,
+            groundwork_redis_enabled=True,
+            base_file_integrity_enabled=True,
+            base_process_accounting_enabled=True,
+        )
+        lose_power_during(converged, "pgrep -x dpkg", playbook="site.yml", after=4)
+        seconds = converged.until_the_site_answers()
+        broken = len(re.findall(r"^ \S", converged.shell("dpkg --audit"), re.MULTILINE))
+        converged.play(SITE)
+        assert converged.shell("dpkg --audit") == ""
+        assert converged.shell(f"systemctl is-active {SITE}-redis").strip() == "active"
+        converged.until_calm()
+        seen.happened = (
+            f"it answered {seconds:.0f} s after ssh did; {broken} packages were half installed, and the next run "
+            "repaired and completed them"
+        )
+
+
+def test_power_is_cut_during_a_release(converged, fault):
+    with fault(
+        "power cut during a release",
+        "the site is back by itself with the release from before or the new one; the next run releases",
+    ) as seen:
+        before = converged.live_release()
+        releases = f"ls /srv/{SITE}/releases | wc -l"
+        count = int(converged.shell(releases))
+        converged.change_code()
+        lose_power_during(converged, f'[ "$({releases})" -gt {count} ]', playbook=DEPLOY, after=4)
+        seconds = converged.until_the_site_answers()
+        served = "the one from before" if converged.live_release() == before else "the new one"
+        converged.play(SITE, playbook=DEPLOY)
+        assert converged.live_release() != before
+        seen.happened = f"it answered {seconds:.0f} s after ssh did, with {served}; the next run released"
+
+
+def test_power_is_cut_during_a_backup(converged, fault):
+    with fault(
+        "power cut during a backup",
+        "the unfinished backup does not count, the ones before it do; the next one is made",
+    ) as seen:
+        labels = "runuser -u postgres -- pgbackrest --stanza=main info | grep -cE '(full|diff) backup: '"
+        before = int(converged.shell(f"cd / && {labels}"))
+        lose_power_during(converged, "pgrep -f '[p]gbackrest.* backup$'", playbook=BACKUP, after=3)
+        seconds = converged.until_the_site_answers()
+        assert int(converged.shell(f"cd / && {labels}")) == before
+        converged.play(SITE, playbook=BACKUP)
+        assert int(converged.shell(f"cd / && {labels}")) > before
+        seen.happened = (
+            f"it answered {seconds:.0f} s after ssh did; the {before} backups were there, and the next one was made"
+        )
+
+
+def test_power_is_cut_during_a_restore(converged, fault, writer):
+    with fault(
+        "power cut during a restore to `latest`",
+        "the live cluster is as it was and takes rows; the next run restores",
+    ) as seen:
+        lose_power_during(
+            converged,
+            "pgrep -f '[p]gbackrest.* restore$'",
+            *("-e", "restore_to=latest"),
+            playbook=RESTORE,
+            after=3,
+        )
+        seconds = converged.until_the_site_answers()
+        writer.until_it_writes()
+        assert not writer.lost()
+        # What is written while a copy is made is not in it, as docs/operations.md says.
+        writer.stop()
+        converged.sql("SELECT pg_switch_wal()")
+        converged.until("the log has not left", lambda: converged.sql(WAITING) == "0")
+        converged.play(SITE, "-e", "restore_to=latest", playbook=RESTORE)
+        assert not writer.lost()
+        writer.start()
+        seen.happened = (
+            f"it answered {seconds:.0f} s after ssh did and took rows; the next run restored every one of them"
+        )
+
+
+@pytest.mark.parametrize("service", ["PostgreSQL", "gunicorn", "nginx", "Redis"])
+def test_a_service_is_killed_under_load(converged, fault, service):
+    unit = {
+        "PostgreSQL": converged.shell(
+            "systemctl list-units --plain --no-legend 'postgresql@*' | awk '{print $1}'"
+        ).strip(),
+        "gunicorn": re.search(r"slots/(\w+)", converged.shell(f"readlink /srv/{SITE}/live"))[1].join((f"{SITE}@", "")),
+        "nginx": "nginx.service",
+        "Redis": f"{SITE}-redis.service",
+    }[service]
+    with (
+        fault(f"{service} killed by SIGKILL under load", "it is started again, and the site is back by itself") as seen,
+        Visitors(converged) as visitors,
+    ):
+        start = time.monotonic()
+        # Both in one breath, so that the new process is not taken for the old one.
+        converged.shell(
+            f"old=$(systemctl show -P MainPID {unit}) && kill -KILL $old && timeout 120 sh -c '"
+            f'until [ "$(systemctl show -P MainPID {unit})" != '
+            "$0 ] && systemctl is-active -q " + f"{unit}; do sleep 0.2; done' $old",
+            200,
+        )
+        converged.until_the_site_answers()
+        seconds = time.monotonic() - start
+        time.sleep(2)
+        seen.happened = (
+            f"started again, and the site answered after {seconds:.0f} s; "
+            f"of {visitors.seen + visitors.missed} requests {visitors.missed} failed"
+        )
+
+
+def test_the_disk_is_full(converged, fault):
+    with fault(
+        "disk full for a minute, then freed",
+        "what cannot be written is refused, nothing that was confirmed is lost; freed, the site is back by itself",
+    ) as seen:
+        database = converged.shell("systemctl show -P MainPID 'postgresql@*'").split()
+        converged.shell(f"fallocate -l $(stat -f -c '%f * %S' / | xargs expr) {FULL} || true")
+        converged.shell(f"dd if=/dev/urandom bs=4096 count=100000 >> {FULL} 2>/dev/null || true")
+        assert converged.shell("df --output=avail / | tail -1").strip() == "0"
+        with pytest.raises(CommandFailed) as refused:
+            converged.sql("CREATE TABLE large AS SELECT repeat('x', 900) FROM generate_series(1, 200000)")
+        assert "No space left on device" in str(refused.value) or "connection" in str(refused.value)
+        time.sleep(60)
+        meanwhile = "answered" if converged.site_answers("/") else "did not answer"
+        converged.shell(f"rm {FULL}")
+        seconds = converged.until_the_site_answers()
+        stayed = converged.shell("systemctl show -P MainPID 'postgresql@*'").split() == database
+        seen.happened = (
+            f"the site {meanwhile} while it was full, PostgreSQL {'stayed' if stayed else 'was started again'}; "
+            f"freed, it answered after {seconds:.0f} s"
+        )
+        converged.sql("DROP TABLE IF EXISTS large")
+
+
+def test_memory_runs_out(converged, fault):
+    with fault(
+        "memory runs out in the site",
+        "the site's process dies; PostgreSQL and sshd do not; the site is back by itself",
+    ) as seen:
+        slot = re.search(r"slots/(\w+)", converged.shell(f"readlink /srv/{SITE}/live"))[1]
+        unit = f"{SITE}@{slot}.service"
+        spared = "systemctl show -P MainPID ssh 'postgresql@*'"
+        before = converged.shell(spared)
+        since = converged.shell("date '+%F %T'").strip()
+        # A request that takes all memory there is, in the place of a worker.
+        hog = "held = []\nwhile True: held.append(bytearray(b'x' * 2**26))"
+        converged.succeeds(
+            f"echo $$ > /sys/fs/cgroup$(systemctl show -P ControlGroup {unit})/cgroup.procs && "
+            f"cat /proc/$(systemctl show -P MainPID {unit})/oom_score_adj > /proc/self/oom_score_adj && "
+            f"exec setpriv --reuid={SITE} --regid={SITE} --init-groups python3 -c {hog!r}"
+        )
+        killed = converged.shell(f"journalctl -q -k -o cat --since '{since}' --grep 'Killed process'").splitlines()
+        assert killed, "the kernel has ended nothing"
+        seconds = converged.until_the_site_answers()
+        assert converged.shell(spared) == before
+        names = ", ".join(sorted(set(re.findall(r"Killed process \d+ \((\S+)\)", "\n".join(killed)))))
+        seen.happened = f"the kernel ended {names}; the site answered after {seconds:.0f} s"
+
+
+def test_the_clock_jumps(converged, fault):
+    with fault(
+        "the clock goes two days ahead, and back",
+        "the site answers all the while; a backup from the future is named, with what to do",
+    ) as seen:
+        converged.shell("systemctl stop systemd-timesyncd; date -s '+2 days'")
+        converged.until_the_site_answers()
+        time.sleep(5)
+        converged.until_calm()
+        converged.shell("date -s '-2 days'")
+        converged.until_the_site_answers()
+        run = converged.play(SITE, playbook=BACKUP, ok=False)
+        behind = re.search(r"the clock is behind[^\"\n]*", run.output)
+        assert run.status == 0 or behind, run.output[-3000:]
+        if behind:
+            converged.shell("systemctl start groundwork-backup-full", 900)
+        converged.shell("systemctl start systemd-timesyncd")
+        told = "the next backup said so, and a full one was made" if behind else "backups went on"
+        seen.happened = f"the site answered; {told}"
+
+
+def test_names_are_not_resolved_during_a_renewal_and_a_release(converged, fault, due):
+    with fault(
+        "no DNS during a renewal and a release",
+        "the renewal fails and the certificate from before is served; the release needs no DNS",
+    ) as seen:
+        before, release = serial(converged), converged.live_release()
+        chain = "OUTPUT ! -o lo -p {} --dport 53 -j DROP"
+        rules = [chain.format(protocol) for protocol in ("udp", "tcp")]
+        converged.shell(" && ".join(f"iptables -I {rule}" for rule in rules) + " && resolvectl flush-caches")
+        failed = fails(converged, CERTS)
+        assert serial(converged) == before
+        converged.change_code()
+        converged.play(SITE, playbook=DEPLOY)
+        assert converged.live_release() != release
+        converged.shell(" && ".join(f"iptables -D {rule}" for rule in rules) + " && resolvectl flush-caches")
+        converged.shell(f"systemctl start {CERTS}", 300)
+        assert serial(converged) != before
+        assert ACME_NAME in failed
+        seen.happened = "the renewal named the server it could not find, the release went through; with DNS it renewed"
+
+
+def test_the_acme_server_is_away_for_several_renewals(converged, fault, due):
+    with fault(
+        "ACME server away for three renewals",
+        "each fails and names the server, the certificate from before is served; the next one renews",
+    ) as seen:
+        before = serial(converged)
+        with away(ACME, ACME_NAME):
+            converged.shell("resolvectl flush-caches")
+            for _attempt in range(3):
+                assert ACME_NAME in fails(converged, CERTS)
+            assert serial(converged) == before
+        converged.shell("resolvectl flush-caches")
+        converged.shell(f"systemctl start {CERTS}", 300)
+        assert serial(converged) != before
+        seen.happened = "three attempts failed and named it; when it was back, the next one renewed"
+
+
+def test_the_keeper_of_the_backups_is_away(converged, fault):
+    if KEEPER_NAME not in str(converged.settings["backups_repositories"]):
+        pytest.skip("this pgBackRest does not know sftp")
+    with fault(
+        "off-host repository away during a backup",
+        "the backup names it and is made in the other one; what it has missed follows when it is back",
+    ) as seen:
+        with away(KEEPER, KEEPER_NAME):
+            converged.shell("resolvectl flush-caches")
+            converged.sql("SELECT pg_switch_wal()")
+            run = converged.play(SITE, playbook=BACKUP, ok=False)
+            assert run.status != 0
+            assert KEEPER_NAME in run.output
+        converged.shell("resolvectl flush-caches")
+        converged.sql("SELECT pg_switch_wal()")
+        converged.until("the log has not left", lambda: converged.sql(WAITING) == "0", 600)
+        converged.play(SITE, playbook=BACKUP)
+        seen.happened = "the backup failed and named it; when it was back, the log followed and a backup was made there"
+
+
+def test_nothing_is_left_to_do_and_nothing_has_failed(converged):
+    converged.until_calm()
+    converged.shell(f"systemctl reset-failed {CERTS}")
+    assert converged.failed_units() == []
+    again = converged.play(SITE)
+    assert again.changes == [], again.output

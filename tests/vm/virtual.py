@@ -1,0 +1,244 @@
+"""The virtual machine that the tests of this directory share, and what can happen to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import hosts
+import keeper
+import machines
+import vm
+
+SYSTEM = os.environ.get("VM_SYSTEM", "debian-13")
+IMAGE = os.environ.get("VM_IMAGE", "")
+NETWORK = "groundwork-vm"
+HOST = "groundwork-vm-machine"
+ACME = "groundwork-vm-acme"
+KEEPER = "groundwork-vm-keeper"
+SITE = "forge"
+DOMAINS = {SITE: "forge.vm.test"}
+# Names for what looks them up by a real resolver, which takes none of a single word.
+ACME_NAME = "acme.test"
+KEEPER_NAME = "keeper.test"
+PLACE = vm.CACHE / "run"
+OPERATOR = PLACE / "operator"
+LOGS = machines.ROOT / ".cache" / "test" / "vm"
+# Their pgBackRest does not know sftp, so a directory keeps their backups.
+WITHOUT_SFTP = ("debian-12", "ubuntu-22.04")
+SSH_SECONDS = 600
+"""How long a machine may take to let in, emulated on a machine that does other things too."""
+SITE_SECONDS = 300
+PLAY_SECONDS = 3000
+
+
+class CommandFailed(AssertionError):
+    """A command on the machine ended with another status than 0; the text has what it said."""
+
+
+class VirtualMachine(machines.Machine):
+    """A machine that boots, and what an operator has of it."""
+
+    def _ssh(self, *options: str) -> list[str]:
+        return [
+            "ssh",
+            "-F",
+            str(self.folder / "ssh_config"),
+            "-o",
+            "ConnectTimeout=10",
+            "-o",
+            "BatchMode=yes",
+            *options,
+        ]
+
+    def shell(self, command: str, seconds: float = 300) -> str:
+        """Output of a shell command on the machine, as root. Raise CommandFailed when it ends with another status."""
+        line = [*self._ssh(), self.name, f"bash -c {shlex.quote(command)}"]
+        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=seconds)
+        if done.returncode:
+            raise CommandFailed(f"{command!r} ended with {done.returncode}:\n{done.stdout}{done.stderr}"[-6000:])
+        return done.stdout
+
+    def receive(self, source: IO[bytes], command: str) -> None:
+        """Run a shell command on the machine, as root, that reads from a file of this one."""
+        subprocess.run([*self._ssh(), self.name, f"bash -c {shlex.quote(command)}"], stdin=source, check=True)
+
+    def succeeds(self, command: str) -> bool:
+        """Whether a shell command on the machine ends with 0; also false when the machine does not answer."""
+        try:
+            self.shell(command, 60)
+        except (CommandFailed, subprocess.TimeoutExpired):
+            return False
+        return True
+
+    def lets_in(self, port: int = 22) -> bool:
+        """Whether the operator can log in by a port."""
+        line = [*self._ssh("-p", str(port)), self.name, "true"]
+        try:
+            return subprocess.run(line, capture_output=True, check=False, timeout=30).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+    def until(self, complaint: str, ready: Callable[[], bool], seconds: float = 300, every: float = 1) -> float:
+        """Wait until something is ready and return the seconds. Raise TimeoutError with the complaint if it is not."""
+        start = time.monotonic()
+        while not ready():
+            if time.monotonic() - start > seconds:
+                raise TimeoutError(f"{complaint} after {seconds:.0f} s; the console's last words:\n{self.last_words()}")
+            time.sleep(every)
+        return time.monotonic() - start
+
+    def last_words(self) -> str:
+        """The end of what is on the console."""
+        return vm.console(self.name)[-2000:]
+
+    def find(self) -> None:
+        """Note where the machine is; a machine that was off may have another address."""
+        self.address = hosts.address(self.name, NETWORK)
+        (self.folder / "ssh_config").write_text(hosts.ssh_config(self.name, self.address, self.folder))
+
+    def until_it_lets_in(self) -> float:
+        """Wait until the operator can log in, and return the seconds."""
+        return self.until("ssh does not let in", self.lets_in, SSH_SECONDS, 0.5)
+
+    def until_the_site_answers(self) -> float:
+        """Wait until the site answers 200, its database and all, and return the seconds."""
+        return self.until("the site does not answer", self.site_answers, SITE_SECONDS, 0.5)
+
+    def site_answers(self, path: str = "/readyz") -> bool:
+        """Whether a page is answered with 200."""
+        try:
+            return self.get(path, SITE)[0] == 200
+        except OSError:
+            return False
+
+    def boot_id(self) -> str:
+        """What is another one after each start."""
+        return self.shell("cat /proc/sys/kernel/random/boot_id").strip()
+
+    def reboot(self) -> float:
+        """Start the machine anew by its own command, and return the seconds until it lets in again."""
+        before = self.boot_id()
+        start = time.monotonic()
+        self.succeeds("systemctl reboot")
+
+        def has_restarted() -> bool:
+            try:
+                return self.boot_id() != before
+            except (CommandFailed, subprocess.TimeoutExpired):
+                return False
+
+        self.until("the machine has not restarted", has_restarted, SSH_SECONDS, 0.5)
+        return time.monotonic() - start
+
+    def lose_power(self) -> None:
+        """Cut the power, and switch the machine on again. Returns when it lets in."""
+        vm.cut_power(self.name)
+        vm.switch_on(self.name)
+        self.find()
+        self.until_it_lets_in()
+
+    def until_calm(self) -> None:
+        """Wait until nothing is being started or stopped on the machine, backups and renewals included."""
+        busy = "{ systemctl list-jobs --no-legend; systemctl list-units --no-legend --state=activating; } | grep -q ."
+        self.until("units are still being started", lambda: self.succeeds(f"! {busy}"), 900, 2)
+
+    def sql(self, statement: str) -> str:
+        """Answer of a statement in the site's database, as the superuser."""
+        return self.shell(f"cd / && runuser -u postgres -- psql -XAtqd {SITE} -c {shlex.quote(statement)}").strip()
+
+    def failed_units(self) -> list[str]:
+        """Units that have failed and not run well since."""
+        return self.shell("systemctl list-units --failed --no-legend --plain | awk '{print $1}'").split()
+
+    def live_release(self) -> str:
+        """Id of the release that serves."""
+        return Path(self.shell(f"readlink -f /srv/{SITE}/live").strip()).name
+
+    def change_code(self) -> None:
+        """Change something in the site's code, so that there is something to release."""
+        code = self.folder / "code"
+        (code / "CHANGED").write_text(f"{time.time_ns()}\n")
+
+    @property
+    def system(self) -> str:
+        """Name and version of its system, such as debian-13."""
+        return self.shell('. /etc/os-release && echo "$ID-$VERSION_ID"').strip()
+
+
+def machine_of(settings: dict) -> VirtualMachine:
+    """The machine that runs, with what its inventory says."""
+    machine = VirtualMachine(HOST, OPERATOR, "", ACME_NAME, DOMAINS, settings, LOGS, PLAY_SECONDS)
+    machine.runs = len(list(LOGS.glob("*.log")))
+    machine.find()
+    return machine
+
+
+def kept() -> VirtualMachine | None:
+    """The machine that an earlier run has left, None if there is none."""
+    settings = OPERATOR / "settings.json"
+    if not settings.exists() or not all(map(hosts.inspect, (HOST, ACME, KEEPER))):
+        return None
+    return machine_of(json.loads(settings.read_text()))
+
+
+def description() -> str:
+    """What the machine is made of, in a sentence."""
+    kind = hosts.docker("exec", HOST, "printenv", "ACCELERATOR").strip()
+    return f"{vm.CORES} cores ({'emulated' if kind == 'tcg' else 'KVM'}), {vm.MEGABYTES} MB of memory."
+
+
+def gateway() -> str:
+    """The address that these tests come from."""
+    return hosts.docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", NETWORK).strip()
+
+
+def remove() -> None:
+    """Remove the machine and all that belongs to it."""
+    hosts.remove([HOST, ACME, KEEPER], NETWORK)
+    shutil.rmtree(PLACE, ignore_errors=True)
+
+
+def start() -> tuple[VirtualMachine, float]:
+    """Boot a bare machine beside an ACME server and a keeper of backups; also the seconds until it has let in."""
+    remove()
+    shutil.rmtree(LOGS, ignore_errors=True)
+    for path in (OPERATOR, LOGS):
+        path.mkdir(parents=True, mode=0o700)
+    disk = vm.disk_from(IMAGE) if IMAGE else vm.disk_of(SYSTEM)
+    hosts.docker("network", "create", NETWORK)
+    hosts.start_acme(ACME, NETWORK)
+    beyond = keeper.start(KEEPER, NETWORK, OPERATOR, "groundwork-host:debian-13", aliases=(KEEPER_NAME,))
+    hosts.wait_until_started(KEEPER, ACME)
+    for name in ("root", "ca"):
+        (OPERATOR / f"acme-{name}.pem").write_text(hosts.docker("exec", ACME, "cat", f"/acme/{name}.pem"))
+    shutil.copy(disk.key, OPERATOR / "key")
+    (OPERATOR / "known_hosts").write_text(disk.host_key(HOST))
+    code = OPERATOR / "code"
+    shutil.copytree(machines.ROOT / "app", code, ignore=shutil.ignore_patterns("__pycache__", ".*cache", "db.sqlite3"))
+
+    vm.start(HOST, NETWORK, disk, PLACE / "machine", aliases=tuple(DOMAINS.values()))
+    seconds = machine_of({}).until_it_lets_in()
+    local = {"type": "directory", "path": "/var/lib/pgbackrest"}
+    settings = {
+        # Where this test comes from; it asks more often than the firewall's limit of ssh allows.
+        "groundwork_operator_networks": [gateway()],
+        "groundwork_redis_password": secrets.token_urlsafe(40),
+        "base_swap_megabytes": 512,
+        "backups_physical_enabled": True,
+        "backups_files_enabled": True,
+        "backups_passphrase": secrets.token_urlsafe(40),
+        "backups_repositories": [local] if machine_of({}).system in WITHOUT_SFTP else [local, beyond],
+        "gunicorn_app_source": {"type": "directory", "path": str(code)},
+        "gunicorn_app_secrets": {"SECRET_KEY": secrets.token_urlsafe(50)},
+    }
+    (OPERATOR / "settings.json").write_text(json.dumps(settings))
+    return machine_of(settings), seconds
