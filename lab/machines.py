@@ -85,11 +85,11 @@ class Machine:
     address: str
     acme: str
     domains: dict[str, str]
-    settings: dict
+    settings: dict = field(repr=False)
     logs: Path
     patience: float = 900
     runs: int = 0
-    values: dict[str, dict] = field(default_factory=dict)
+    values: dict[str, dict] = field(default_factory=dict, repr=False)
 
     @property
     def acme_root(self) -> Path:

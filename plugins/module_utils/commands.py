@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 import subprocess
 
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
+
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FIXED = {"PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
 MISSING = 127
@@ -35,6 +37,16 @@ def run_merged(command: list[str], timeout: float | None = None, **variables: st
     """Run a command and return its exit code and all that it said, in the order in which it did."""
     code, output, errors = _run(command, timeout, None, None, variables, subprocess.STDOUT)
     return code, output or errors
+
+
+def sync_file_system(path: str) -> None:
+    """Have the disk keep all that was written to the file system of a path. Raises Refusal.
+
+    It comes before what says that something is complete: else a power cut may leave that, and files without content.
+    """
+    code, _output, errors = run(["sync", "--file-system", path])
+    if code:
+        raise Refusal(f"The disk does not keep what was written to {path}: {' '.join(errors.split()).rstrip('.')}.")
 
 
 def _run(command, timeout, given, inherited, variables, stderr) -> tuple[int, str, str]:

@@ -26,7 +26,7 @@ from ansible_collections.groundwork.django.plugins.module_utils import (
     rollback,
     sqlite_import,
 )
-from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged, sync_file_system
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 from ansible_collections.groundwork.django.plugins.module_utils.modules import service
 from ansible_collections.groundwork.django.plugins.module_utils.proxy import Proxy
@@ -275,6 +275,7 @@ def start(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
         retries -= 1
     if params["migrations"]:
         migrations.learn(site, release_id, params["migrations"])
+    sync_file_system(site.directory)
     site.note(release_id, complete=True, completed=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     return {"changed": True, "slot": slot, "seconds": round(time.monotonic() - began, 2)}
 
@@ -418,6 +419,7 @@ def switch(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     left = site.linked(site.live) if site.live else ""
     builder = build.Builder(site, release_id)
     builder.publish_static()
+    sync_file_system(site.static_directory)
     try:
         proxy.point_to(slot)
     except Refusal as refusal:

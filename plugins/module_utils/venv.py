@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import Iterator
 
-from ansible_collections.groundwork.django.plugins.module_utils.commands import SYSTEM_PATH, run
+from ansible_collections.groundwork.django.plugins.module_utils.commands import SYSTEM_PATH, run, sync_file_system
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, read_json, write_json
 
 STAMP = ".groundwork.json"
@@ -118,6 +118,7 @@ class Uv:
             {"PIP_INDEX_URL": self.index_url} if self.index_url else None,
             requirements,
         )
+        sync_file_system(self.place)
         write_json(stamp, {"digest": digest, "packages": pinned(requirements)}, 0o644)
         return True
 
@@ -180,8 +181,8 @@ class Virtualenv:
     def build(self, uv: Uv) -> None:
         """Make it from scratch, in place, because a virtualenv cannot be moved. Raises Refusal.
 
-        The stamp comes last, so that one left unfinished is made again. A finished one that stood there before
-        waits beside it, and comes back when the new one cannot be made.
+        The stamp comes last, when the disk has the rest, so that one left unfinished is made again. A finished one that
+        stood there before waits beside it, and comes back when the new one cannot be made.
         """
         old = f"{self.path}.previous"
         if os.path.lexists(self.path):
@@ -215,6 +216,7 @@ class Virtualenv:
         self.install(uv)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(self.path, ".lock"))
+        sync_file_system(self.path)
         write_json(os.path.join(self.path, STAMP), self.stamp(), 0o644)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import subprocess
 import threading
@@ -44,9 +45,9 @@ class Writer:
 
     def lost(self) -> set[int]:
         """Numbers that were confirmed and are not in the table."""
-        return self.confirmed - {
-            int(number) for number in self.machine.sql("SELECT number FROM confirmed_rows").split()
-        }
+        confirmed = set(self.confirmed)  # before one looks: more are on their way
+        there = self.machine.sql("SELECT number FROM confirmed_rows").split()
+        return confirmed - {int(number) for number in there}
 
     def until_it_writes(self) -> None:
         """Wait until another row is confirmed."""
@@ -92,6 +93,7 @@ class Writer:
         if self._psql:
             self._psql.kill()
             self._psql.wait()
-            self._psql.stdin.close()
-            self._psql.stdout.close()
+            for pipe in (self._psql.stdin, self._psql.stdout):
+                with contextlib.suppress(OSError):  # what it had not been told yet cannot be told any more
+                    pipe.close()
             self._psql = None

@@ -215,11 +215,14 @@ def test_the_rows_are_noted_with_the_backups_and_forgotten_with_them(program, se
     monkeypatch.setattr(program, "send_log", lambda _server: True)
     places = [item.place for item in settings.repositories]
     for name, noted in (("old", {places[0]: "expired"}), ("away", {places[1]: "somewhere"})):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"backups": noted}))
+        (tmp_path / f"{name}.json").write_text(json.dumps({"restore_point": name, "backups": noted, "rows": {}}))
+    # What a power cut has left of a note.
+    (tmp_path / "broken.json").write_text("")
     copy = program.Copy("20270101-010000F", "full", 1, 0, 0, 0, "", "", 0, "0/0")
     program.note_counts(settings, {places[0]: [copy]})
 
     assert not (tmp_path / "old.json").exists() and (tmp_path / "away.json").exists()
+    assert not (tmp_path / "broken.json").exists()
     [path] = tmp_path.glob("groundwork-rows-*.json")
     noted = json.loads(path.read_text())
     # Others write meanwhile: a table has as many rows as before, as after, or something between.

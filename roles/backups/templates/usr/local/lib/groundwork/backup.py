@@ -207,6 +207,19 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_whole(path: Path, text: str, mode: int) -> None:
+    """Write a file that is there whole or not at all, after a power cut too. Raises Failure."""
+    aside = path.with_suffix(".new")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.chmod(mode)
+        sync(aside)
+        aside.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror}.") from error
+
+
 def check_rights(settings: Settings) -> None:
     """Raise Failure where a dump would leave out, without a word, what only the superuser sees."""
     if settings.by_superuser:
@@ -431,12 +444,9 @@ def place_metrics(path: Path, meanings: dict[str, str], values: dict[str, float]
                 kind = "counter" if bare.endswith("_total") else "gauge"
                 lines += [f"# HELP {bare} {meanings[bare]}", f"# TYPE {bare} {kind}"]
             lines.append(f"{name} {found[name]:.15g}")
-        aside = path.with_suffix(".new")
-        aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        aside.chmod(0o644)
-        aside.replace(path)
     except OSError as error:
         raise Failure(f"The metrics cannot be written: {error}.") from error
+    write_whole(path, "\n".join(lines) + "\n", 0o644)
 
 
 def read_moment(text: str) -> datetime:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import calendar
-import json
 import os
 import re
 import sys
@@ -33,6 +32,7 @@ from physical_backup import (  # noqa: E402
     Settings,
     bounds,
     newest_segment,
+    read_counts,
     repository_of,
 )
 
@@ -71,7 +71,7 @@ def unarchived_seconds(live: Cluster, newest: str) -> float:
 def counts_of(repository: Repository, label: str) -> dict:
     """What was noted when a backup was made. Raises Failure where nothing was."""
     for path in COUNTS.glob("*.json"):
-        noted = json.loads(path.read_text(encoding="utf-8"))
+        noted = read_counts(path)
         if noted["backups"].get(repository.place) == label:
             return noted
     raise Failure(f"Nobody knows how many rows the tables had after {label} of {repository.place}: back up once more.")

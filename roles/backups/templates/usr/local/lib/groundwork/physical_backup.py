@@ -41,6 +41,7 @@ from backup import (  # noqa: E402
     free_megabytes,
     place_metrics,
     run,
+    write_whole,
 )
 from postgres_server import Server  # noqa: E402
 
@@ -505,24 +506,22 @@ def note_counts(settings: Settings, known: dict[str, list[Copy]]) -> None:
         "backups": {place: found[-1].label for place, found in known.items()},
         "rows": bounds,
     }
-    write_text(COUNTS / f"{point}.json", json.dumps(note, indent=2) + "\n", 0o600)
+    write_whole(COUNTS / f"{point}.json", json.dumps(note, indent=2) + "\n", 0o600)
     labels = {copy.label for found in known.values() for copy in found}
     for path in COUNTS.glob("*.json"):
         # Those of a repository that is away now are of use when it is back.
-        noted = json.loads(path.read_text(encoding="utf-8"))["backups"]
+        noted = read_counts(path)["backups"]
         if not any(label in labels or place not in known for place, label in noted.items()):
             path.unlink()
 
 
-def write_text(path: Path, text: str, mode: int) -> None:
-    """Write a file in one step. Raises Failure."""
-    aside = path.with_suffix(".new")
+def read_counts(path: Path) -> dict:
+    """A note about rows, with the labels of its backups by the places of their repositories; one of none if broken."""
     try:
-        aside.write_text(text, encoding="utf-8")
-        aside.chmod(mode)
-        aside.replace(path)
-    except OSError as error:
-        raise Failure(f"{path} cannot be written: {error.strerror}.") from error
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        return {"restore_point": noted["restore_point"], "backups": dict(noted["backups"]), "rows": noted["rows"]}
+    except (ValueError, KeyError, TypeError):
+        return {"restore_point": "", "backups": {}, "rows": {}}
 
 
 def wait_for_server(settings: Settings) -> str:

@@ -100,10 +100,13 @@ def run(command: list[str], **options: object) -> str:
 
 
 def write(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write a file in one step. Raises Failure."""
+    """Write a file, whole or not at all, after a power cut too. Raises Failure."""
     aside = path.with_suffix(".new")
     try:
-        aside.write_text(text, encoding="utf-8")
+        with aside.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
         aside.chmod(mode)
         aside.replace(path)
     except OSError as error:

@@ -695,10 +695,13 @@ def command_report(server: Server) -> tuple[str, dict[str, float]]:
 
 
 def write(path: Path, text: str, mode: int) -> None:
-    """Write a file, whole or not at all. Raises Failure."""
+    """Write a file, whole or not at all, after a power cut too. Raises Failure."""
     aside = path.with_name(f"{path.name}.new")
     try:
-        aside.write_text(text, encoding="utf-8")
+        with aside.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
         aside.chmod(mode)
         aside.replace(path)
     except OSError as error:
