@@ -168,6 +168,11 @@ class VirtualMachine(machines.Machine):
         code = self.folder / "code"
         (code / "CHANGED").write_text(f"{time.time_ns()}\n")
 
+    def keep(self, **settings) -> None:
+        """Have the inventory say more from now on."""
+        self.settings.update(settings)
+        (self.folder / "settings.json").write_text(json.dumps(self.settings))
+
     @property
     def system(self) -> str:
         """Name and version of its system, such as debian-13."""
@@ -226,7 +231,8 @@ def start() -> tuple[VirtualMachine, float]:
     shutil.copytree(machines.ROOT / "app", code, ignore=shutil.ignore_patterns("__pycache__", ".*cache", "db.sqlite3"))
 
     vm.start(HOST, NETWORK, disk, PLACE / "machine", aliases=tuple(DOMAINS.values()))
-    seconds = machine_of({}).until_it_lets_in()
+    machine = machine_of({})
+    seconds = machine.until_it_lets_in()
     local = {"type": "directory", "path": "/var/lib/pgbackrest"}
     settings = {
         # Where this test comes from; it asks more often than the firewall's limit of ssh allows.
@@ -236,9 +242,9 @@ def start() -> tuple[VirtualMachine, float]:
         "backups_physical_enabled": True,
         "backups_files_enabled": True,
         "backups_passphrase": secrets.token_urlsafe(40),
-        "backups_repositories": [local] if machine_of({}).system in WITHOUT_SFTP else [local, beyond],
+        "backups_repositories": [local] if machine.system in WITHOUT_SFTP else [local, beyond],
         "gunicorn_app_source": {"type": "directory", "path": str(code)},
         "gunicorn_app_secrets": {"SECRET_KEY": secrets.token_urlsafe(50)},
     }
-    (OPERATOR / "settings.json").write_text(json.dumps(settings))
-    return machine_of(settings), seconds
+    machine.keep(**settings)
+    return machine, seconds
