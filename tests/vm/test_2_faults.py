@@ -20,6 +20,7 @@ CERTS = f"{SITE}-certs.service"
 RENEWAL = f"/etc/letsencrypt/renewal/{SITE}.conf"
 DUE = "renew_before_expiry = 100 days"
 FULL = "/var/tmp/full"
+SIZES = f"find -L /srv/{SITE}/live /srv/{SITE}/static -type f -not -name '*.pyc' -printf '%s %p\\n' | sort | cksum"
 WAITING = "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
 
 
@@ -120,7 +121,7 @@ def test_power_is_cut_while_packages_are_installed(converged, fault):
 def test_power_is_cut_during_a_release(converged, fault):
     with fault(
         "power cut during a release",
-        "the site is back by itself with the release from before or the new one; the next run releases",
+        "the site is back by itself with the release from before or the new one; the next run releases, and lasts",
     ) as seen:
         before = converged.live_release()
         releases = f"ls /srv/{SITE}/releases | wc -l"
@@ -130,14 +131,21 @@ def test_power_is_cut_during_a_release(converged, fault):
         seconds = converged.until_the_site_answers()
         served = "the one from before" if converged.live_release() == before else "the new one"
         converged.play(SITE, playbook=DEPLOY)
-        assert converged.live_release() != before
-        seen.happened = f"it answered {seconds:.0f} s after ssh did, with {served}; the next run released"
+        release, sizes = converged.live_release(), converged.shell(SIZES)
+        assert release != before
+        converged.lose_power()
+        converged.until_the_site_answers()
+        assert (converged.live_release(), converged.shell(SIZES)) == (release, sizes)
+        seen.happened = (
+            f"it answered {seconds:.0f} s after ssh did, with {served}; the next run released, "
+            "and a power cut the moment it had ended took nothing of that away"
+        )
 
 
 def test_power_is_cut_during_a_backup(converged, fault):
     with fault(
         "power cut during a backup",
-        "the unfinished backup does not count, the ones before it do; the next one is made",
+        "the unfinished backup does not count, the ones before it do; the next one is made, and lasts",
     ) as seen:
         labels = "runuser -u postgres -- pgbackrest --stanza=main info | grep -cE '(full|diff) backup: '"
         before = int(converged.shell(f"cd / && {labels}"))
@@ -145,9 +153,13 @@ def test_power_is_cut_during_a_backup(converged, fault):
         seconds = converged.until_the_site_answers()
         assert int(converged.shell(f"cd / && {labels}")) == before
         converged.play(SITE, playbook=BACKUP)
+        converged.lose_power()
+        converged.until_the_site_answers()
         assert int(converged.shell(f"cd / && {labels}")) > before
+        converged.shell("systemctl start groundwork-backup-differential", 900)
         seen.happened = (
-            f"it answered {seconds:.0f} s after ssh did; the {before} backups were there, and the next one was made"
+            f"it answered {seconds:.0f} s after ssh did; the {before} backups were there, the next one was made, "
+            "and outlasted a power cut the moment it had ended"
         )
 
 
