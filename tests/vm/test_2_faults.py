@@ -58,7 +58,7 @@ class Visitors:
 def lose_power_during(machine: VirtualMachine, moment: str, *arguments: str, playbook: str, after: float) -> None:
     """Cut the power some seconds after the moment in a run when a command on the machine ends with 0; switch on."""
     play = machine.begin(SITE, *arguments, playbook=playbook)
-    machine.shell(f"until {moment}; do sleep 0.1; done", 900)
+    machine.until("the moment has not come", lambda: play.ended or machine.succeeds(moment), 900, 0)
     time.sleep(after)
     assert not play.ended, play.output[-3000:]
     machine.lose_power()
@@ -105,7 +105,7 @@ def test_power_is_cut_while_packages_are_installed(converged, fault):
         "the site is back by itself; the next run repairs the packages and ends what the first one began",
     ) as seen:
         converged.keep(groundwork_redis_enabled=True, base_process_accounting_enabled=True)
-        lose_power_during(converged, "pgrep -x dpkg", playbook="site.yml", after=4)
+        lose_power_during(converged, "pgrep -x dpkg", playbook="site.yml", after=3)
         seconds = converged.until_the_site_answers()
         broken = len(re.findall(r"^ \S", converged.shell("dpkg --audit"), re.MULTILINE))
         converged.play(SITE)
