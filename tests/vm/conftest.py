@@ -66,6 +66,13 @@ def writer(converged: VirtualMachine) -> Iterator[Writer]:
     writer.stop()
 
 
+@pytest.fixture(scope="session")
+def lynis(converged: VirtualMachine) -> Callable[[], str]:
+    """Lynis, which needs minutes and begins here; and a function that returns what it has said in the end."""
+    converged.begin_lynis()
+    return converged.lynis_said
+
+
 @pytest.fixture
 def fault(
     converged: VirtualMachine, writer: Writer, record: Record

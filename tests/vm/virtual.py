@@ -33,6 +33,7 @@ KEEPER_NAME = "keeper.test"
 PLACE = vm.CACHE / "run"
 OPERATOR = PLACE / "operator"
 LOGS = machines.ROOT / ".cache" / "test" / "vm"
+LYNIS = "/root/lynis"
 BASE_DEFAULTS = machines.ROOT / "roles" / "base" / "defaults" / "main.yml"
 # Their pgBackRest does not know sftp, so a directory keeps their backups.
 WITHOUT_SFTP = ("debian-12", "ubuntu-22.04")
@@ -169,6 +170,38 @@ class VirtualMachine(machines.Machine):
         """Change something in the site's code, so that there is something to release."""
         code = self.folder / "code"
         (code / "CHANGED").write_text(f"{time.time_ns()}\n")
+
+    def begin_lynis(self) -> None:
+        """Have Lynis look at the machine. It is in the container that runs the machine, and copied there for this."""
+        take = [
+            "docker",
+            "exec",
+            self.name,
+            "tar",
+            "-C",
+            "/",
+            "-cf",
+            "-",
+            "usr/share/lynis",
+            "usr/sbin/lynis",
+            "etc/lynis",
+        ]
+        with subprocess.Popen(take, stdout=subprocess.PIPE) as packed:
+            self.receive(packed.stdout, f"rm -rf {LYNIS} && mkdir {LYNIS} && tar -C {LYNIS} -xf -")
+        place = f"{LYNIS}/usr/share/lynis"
+        audit = f"/bin/sh ./lynis audit system --quick --no-colors --profile {LYNIS}/etc/lynis/default.prf"
+        run = (
+            f"systemd-run --quiet --unit=lynis --property=StandardOutput=file:{LYNIS}/said --working-directory={place}"
+        )
+        self.shell(f"cp {LYNIS}/usr/sbin/lynis {place}/ && mkdir -p {place}/plugins && {run} {audit}")
+
+    def lynis_said(self) -> str:
+        """What Lynis has said, when it has ended; nothing of it stays on the machine."""
+        self.until("Lynis is at work", lambda: not self.succeeds("systemctl is-active -q lynis"), 900, 2)
+        said = self.shell(f"cat {LYNIS}/said")
+        (LOGS / "lynis.txt").write_text(said + self.shell("cat /var/log/lynis.log"), encoding="utf-8")
+        self.shell(f"rm -rf {LYNIS} /var/log/lynis*")
+        return said
 
     def keep(self, **settings) -> None:
         """Have the inventory say more from now on."""
