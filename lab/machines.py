@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,7 +73,7 @@ class RunningPlay:
 
 
 @dataclass
-class Machine:
+class Machine(ABC):
     """A host, and what an operator has of it.
 
     `folder` holds ssh_config, key, known_hosts, acme-root.pem and acme-ca.pem; `acme` is the name of the ACME server,
@@ -96,9 +97,9 @@ class Machine:
         """The root of the certificates that the ACME server issues."""
         return self.folder / "acme-root.pem"
 
+    @abstractmethod
     def shell(self, command: str) -> str:
         """Output of a shell command on the host, as root."""
-        raise NotImplementedError
 
     def inventory(self, site: str, **values) -> Path:
         """An inventory of its own for a site; more values are kept for later calls."""

@@ -73,15 +73,10 @@ def test_what_needs_a_kernel_of_its_own_is_in_force(converged: VirtualMachine):
     database = converged.shell("systemctl list-units --plain --no-legend 'postgresql@*' | awk '{print $1}'").strip()
     assert int(converged.shell(score.format(database))) < 0
     assert int(converged.shell(score.format("ssh"))) < 0
-    slot = live_slot(converged)
+    slot = converged.live_slot()
     assert int(converged.shell(score.format(f"{SITE}@{slot}"))) >= 0
     limits = converged.shell(f"cat /proc/$(systemctl show -P MainPID {SITE}@{slot})/limits")
     assert re.search(r"Max core file size +0 ", limits)
-
-
-def live_slot(machine: VirtualMachine) -> str:
-    """The slot that serves, blue or green."""
-    return re.search(r"slots/(\w+)", machine.shell(f"readlink /srv/{SITE}/live"))[1]
 
 
 def comes_through(machine: VirtualMachine) -> bool:

@@ -211,7 +211,7 @@ def test_a_service_is_killed_under_load(converged, fault, service):
         "PostgreSQL": converged.shell(
             "systemctl list-units --plain --no-legend 'postgresql@*' | awk '{print $1}'"
         ).strip(),
-        "gunicorn": re.search(r"slots/(\w+)", converged.shell(f"readlink /srv/{SITE}/live"))[1].join((f"{SITE}@", "")),
+        "gunicorn": f"{SITE}@{converged.live_slot()}.service",
         "nginx": "nginx.service",
         "Redis": f"{SITE}-redis.service",
     }[service]
@@ -265,8 +265,7 @@ def test_memory_runs_out(converged, fault):
         "memory runs out in the site",
         "the site's process dies; PostgreSQL and sshd do not; the site is back by itself",
     ) as seen:
-        slot = re.search(r"slots/(\w+)", converged.shell(f"readlink /srv/{SITE}/live"))[1]
-        unit = f"{SITE}@{slot}.service"
+        unit = f"{SITE}@{converged.live_slot()}.service"
         spared = "systemctl show -P MainPID ssh 'postgresql@*'"
         before = converged.shell(spared)
         since = converged.shell("date '+%F %T'").strip()

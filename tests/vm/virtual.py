@@ -166,6 +166,10 @@ class VirtualMachine(machines.Machine):
         """Id of the release that serves."""
         return Path(self.shell(f"readlink -f /srv/{SITE}/live").strip()).name
 
+    def live_slot(self) -> str:
+        """The slot that serves, blue or green."""
+        return Path(self.shell(f"readlink /srv/{SITE}/live").strip()).name
+
     def change_code(self) -> None:
         """Change something in the site's code, so that there is something to release."""
         code = self.folder / "code"
