@@ -91,7 +91,7 @@ def fault(
         converged.until_the_site_answers()
         writer.until_it_writes()
         lost = writer.lost()
-        seen.confirmed, seen.lost = len(writer.confirmed), len(lost)
+        seen.confirmed = len(writer.confirmed)
         assert not lost, f"{len(lost)} of {seen.confirmed} confirmed rows are gone, such as {min(lost)}"
         assert seen.happened, "the test has to say what happened"
         record.faults.append(seen)

@@ -50,7 +50,8 @@ class CommandFailed(AssertionError):
 class VirtualMachine(machines.Machine):
     """A machine that boots, and what an operator has of it."""
 
-    def _ssh(self, *options: str) -> list[str]:
+    def ssh(self, *options: str) -> list[str]:
+        """The begin of a command that logs in as root."""
         return [
             "ssh",
             "-F",
@@ -64,7 +65,7 @@ class VirtualMachine(machines.Machine):
 
     def shell(self, command: str, seconds: float = 300) -> str:
         """Output of a shell command on the machine, as root. Raise CommandFailed when it ends with another status."""
-        line = [*self._ssh(), self.name, f"bash -c {shlex.quote(command)}"]
+        line = [*self.ssh(), self.name, f"bash -c {shlex.quote(command)}"]
         done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=seconds)
         if done.returncode:
             raise CommandFailed(f"{command!r} ended with {done.returncode}:\n{done.stdout}{done.stderr}"[-6000:])
@@ -72,7 +73,7 @@ class VirtualMachine(machines.Machine):
 
     def receive(self, source: IO[bytes], command: str) -> None:
         """Run a shell command on the machine, as root, that reads from a file of this one."""
-        subprocess.run([*self._ssh(), self.name, f"bash -c {shlex.quote(command)}"], stdin=source, check=True)
+        subprocess.run([*self.ssh(), self.name, f"bash -c {shlex.quote(command)}"], stdin=source, check=True)
 
     def succeeds(self, command: str) -> bool:
         """Whether a shell command on the machine ends with 0; also false when the machine does not answer."""
@@ -84,7 +85,7 @@ class VirtualMachine(machines.Machine):
 
     def lets_in(self, port: int = 22) -> bool:
         """Whether the operator can log in by a port."""
-        line = [*self._ssh("-p", str(port)), self.name, "true"]
+        line = [*self.ssh("-p", str(port)), self.name, "true"]
         try:
             return subprocess.run(line, capture_output=True, check=False, timeout=30).returncode == 0
         except subprocess.TimeoutExpired:

@@ -69,7 +69,7 @@ class Writer:
     def _write(self, number: int) -> bool:
         """Send a row and tell whether it was confirmed. Raise OSError when the connection is gone."""
         if self._psql is None:
-            command = [*self.machine._ssh(), "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2"]
+            command = [*self.machine.ssh(), "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=2"]
             self._psql = subprocess.Popen(
                 [*command, self.machine.name, PSQL],
                 stdin=subprocess.PIPE,
