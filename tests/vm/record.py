@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
@@ -58,11 +59,10 @@ class Record:
     def write(self, system: str, machine: str) -> None:
         """Put what was seen on a system in the place of what was seen there before."""
         minutes = (time.monotonic() - self.start) / 60
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        describe = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+        commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False)
         when = f"{time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip() or 'unknown'}"
-        said = f"{when}. {machine} The whole run took {minutes:.0f} minutes."
+        said = f"{when}. {machine} The whole run took {minutes:.0f} minutes on {os.cpu_count()} cores."
         figures = _table(("what", "figure"), self.figures.items())
         _put(TESTED, TESTED_HEAD, system, f"{said}\n\n{figures}")
         rows = [(fault.name, fault.expected, fault.happened, fault.verdict) for fault in self.faults]

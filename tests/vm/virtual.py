@@ -51,21 +51,23 @@ class VirtualMachine(machines.Machine):
     """A machine that boots, and what an operator has of it."""
 
     def ssh(self, *options: str) -> list[str]:
-        """The begin of a command that logs in as root."""
-        return [
-            "ssh",
-            "-F",
-            str(self.folder / "ssh_config"),
-            "-o",
-            "ConnectTimeout=10",
-            "-o",
-            "BatchMode=yes",
-            *options,
-        ]
+        """The begin of a command that logs in as root, by a connection of its own."""
+        config = str(self.folder / "ssh_config")
+        return ["ssh", "-F", config, "-o", "ConnectTimeout=10", "-o", "BatchMode=yes", *options]
+
+    def shared(self) -> list[str]:
+        """The begin of a command that uses the connection of the one before: to log in takes seconds if emulated."""
+        share = ("ControlMaster=auto", "ControlPersist=yes", f"ControlPath={self.folder}/ssh")
+        alive = ("ServerAliveInterval=5", "ServerAliveCountMax=6")
+        return self.ssh(*(word for option in (*share, *alive) for word in ("-o", option)))
+
+    def hang_up(self) -> None:
+        """End the shared connection, whether the machine is still there or not."""
+        subprocess.run([*self.shared(), "-O", "exit", self.name], capture_output=True, check=False)
 
     def shell(self, command: str, seconds: float = 300) -> str:
         """Output of a shell command on the machine, as root. Raise CommandFailed when it ends with another status."""
-        line = [*self.ssh(), self.name, f"bash -c {shlex.quote(command)}"]
+        line = [*self.shared(), self.name, f"bash -c {shlex.quote(command)}"]
         done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=seconds)
         if done.returncode:
             raise CommandFailed(f"{command!r} ended with {done.returncode}:\n{done.stdout}{done.stderr}"[-6000:])
@@ -73,7 +75,7 @@ class VirtualMachine(machines.Machine):
 
     def receive(self, source: IO[bytes], command: str) -> None:
         """Run a shell command on the machine, as root, that reads from a file of this one."""
-        subprocess.run([*self.ssh(), self.name, f"bash -c {shlex.quote(command)}"], stdin=source, check=True)
+        subprocess.run([*self.shared(), self.name, f"bash -c {shlex.quote(command)}"], stdin=source, check=True)
 
     def succeeds(self, command: str) -> bool:
         """Whether a shell command on the machine ends with 0; also false when the machine does not answer."""
@@ -133,6 +135,7 @@ class VirtualMachine(machines.Machine):
         before = self.boot_id()
         start = time.monotonic()
         self.succeeds("systemctl reboot")
+        self.hang_up()
 
         def has_restarted() -> bool:
             try:
@@ -146,6 +149,7 @@ class VirtualMachine(machines.Machine):
     def lose_power(self) -> None:
         """Cut the power, and switch the machine on again. Returns when it lets in."""
         vm.cut_power(self.name)
+        self.hang_up()
         vm.switch_on(self.name)
         self.find()
         self.until_it_lets_in()

@@ -10,7 +10,7 @@ import time
 
 from virtual import SITE, VirtualMachine
 
-PAUSE = 0.1
+PAUSE = 0.25
 PATIENCE = 20
 PSQL = f"cd / && exec runuser -u {SITE} -- psql -XAtq -v ON_ERROR_STOP=0 {SITE}"
 
