@@ -94,6 +94,10 @@ def test_a_prompt_that_nobody_sits_at_is_logged_out(host, guest):
     assert host.run(f"su - {guest} -c 'TMOUT=0'").failed, "nobody takes that off for themselves"
 
 
+def test_a_shell_without_limits_leaves_no_core_dumps(host):
+    assert root(host, "ulimit -c unlimited && sh -lc 'ulimit -c'") == "0"
+
+
 def test_what_is_run_by_sudo_is_listed_for_root_only(host):
     root(host, "sudo -u operator sudo -n true marker-of-the-test")
     log = host.file("/var/log/sudo.log")

@@ -3,7 +3,14 @@
 import sys
 
 import pytest
-from ansible_collections.groundwork.django.plugins.module_utils.commands import MISSING, TIMED_OUT, run, run_merged
+from ansible_collections.groundwork.django.plugins.module_utils.commands import (
+    MISSING,
+    TIMED_OUT,
+    run,
+    run_merged,
+    sync_file_system,
+)
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal
 
 SPEAK = "import sys; print('out'); sys.stdout.flush(); print('bad', file=sys.stderr); sys.exit(3)"
 
@@ -34,3 +41,9 @@ def test_the_language_and_the_path_are_fixed(monkeypatch):
 @pytest.mark.parametrize("given", [None, "", "text\n"])
 def test_it_never_waits_for_input(given):
     assert run(["cat"], given=given)[1] == (given or "")
+
+
+def test_what_the_disk_does_not_keep_is_not_called_complete(tmp_path):
+    sync_file_system(str(tmp_path))
+    with pytest.raises(Refusal, match=r"^The disk does not keep what was written to /no/such: .*No such file.*\.$"):
+        sync_file_system("/no/such")
