@@ -117,11 +117,10 @@ def test_power_is_cut_while_packages_are_installed(converged, fault):
         "the site is back by itself; the next run repairs the packages and ends what the first one began",
     ) as seen:
         converged.keep(groundwork_redis_enabled=True, base_process_accounting_enabled=True)
-        tags = ("--tags", "packages,base,cache")
-        lose_power_during(converged, "pgrep -x dpkg", *tags, playbook="site.yml", after=3)
+        lose_power_during(converged, "pgrep -x dpkg", playbook="site.yml", after=3)
         seconds = converged.until_the_site_answers()
         broken = len(re.findall(r"^ \S", converged.shell("dpkg --audit"), re.MULTILINE))
-        converged.play(SITE, *tags)
+        converged.play(SITE)
         assert converged.shell("dpkg --audit") == ""
         assert converged.shell(f"systemctl is-active {SITE}-redis").strip() == "active"
         converged.until_calm()

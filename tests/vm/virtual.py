@@ -57,7 +57,7 @@ class VirtualMachine(machines.Machine):
 
     def shared(self) -> list[str]:
         """The begin of a command that uses the connection of the one before: to log in takes seconds if emulated."""
-        share = ("ControlMaster=auto", "ControlPersist=yes", f"ControlPath={self.folder}/ssh")
+        share = ("ControlMaster=auto", "ControlPersist=60", f"ControlPath={self.folder}/ssh")
         alive = ("ServerAliveInterval=5", "ServerAliveCountMax=6")
         return self.ssh(*(word for option in (*share, *alive) for word in ("-o", option)))
 
