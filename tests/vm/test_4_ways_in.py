@@ -57,6 +57,10 @@ def put_back_after_power_was_cut(machine: VirtualMachine, *arguments: str) -> fl
     machine.lose_power()
     seconds = time.monotonic() - start
     machine.until("something is left", lambda: left(machine) == "", WITHIN, EVERY)
+    # In this start's journal: what was put back before the power was cut does not count.
+    assert "was not confirmed by a new connection, and is put back" in machine.shell(
+        "journalctl -q -b -o cat -t groundwork-revert"
+    )
     return seconds
 
 
