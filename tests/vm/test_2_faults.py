@@ -6,7 +6,7 @@ import re
 import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import hosts
@@ -56,9 +56,20 @@ class Visitors:
             thread.join()
 
 
-def lose_power_during(machine: VirtualMachine, moment: str, *arguments: str, playbook: str, after: float) -> None:
-    """Cut the power some seconds after the moment in a run when a command on the machine ends with 0; switch on."""
+def lose_power_during(
+    machine: VirtualMachine,
+    moment: str,
+    *arguments: str,
+    playbook: str,
+    after: float,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
+    """Cut the power some seconds after the moment in a run when a command on the machine ends with 0; switch on.
+
+    `meanwhile` is done first, while that run begins.
+    """
     play = machine.begin(SITE, *arguments, playbook=playbook)
+    meanwhile()
     machine.until("the moment has not come", lambda: play.ended or machine.succeeds(moment), 900, 0)
     time.sleep(after)
     assert not play.ended, play.output[-3000:]
@@ -130,51 +141,46 @@ def test_power_is_cut_while_packages_are_installed(converged, fault):
         )
 
 
-def test_power_is_cut_during_a_release(converged, fault):
-    with fault(
-        "power cut during a release",
-        "the site is back by itself with the release from before or the new one; the next run releases, and lasts",
-    ) as seen:
-        before = converged.live_release()
+def test_power_is_cut_during_a_release_and_during_a_backup(converged, fault):
+    with (
+        fault(
+            "power cut during a release, when a backup had just ended",
+            "the site is back by itself with the release from before or the new one, the backup counts; "
+            "the next run releases",
+        ) as releasing,
+        fault(
+            "power cut during a backup, when a release had just ended",
+            "the site is back by itself with that release, whole; the unfinished backup does not count, the ones "
+            "before it do; the next one is made",
+        ) as backing_up,
+    ):
+        before, count = converged.live_release(), backups(converged)
         releases = f"ls /srv/{SITE}/releases | wc -l"
-        count = int(converged.shell(releases))
+        begun = f'[ "$({releases})" -gt {int(converged.shell(releases))} ]'
         converged.change_code()
-        lose_power_during(converged, f'[ "$({releases})" -gt {count} ]', playbook=DEPLOY, after=4)
+        lose_power_during(converged, begun, playbook=DEPLOY, after=4, meanwhile=lambda: back_up(converged, BACKUP))
         seconds = converged.until_the_site_answers()
+        assert backups(converged) > count
         served = "the one from before" if converged.live_release() == before else "the new one"
+        releasing.happened = (
+            f"it answered {seconds:.0f} s after ssh did, with {served}, and the backup was there; the next run released"
+        )
+
+        count = backups(converged)
         converged.play(SITE, playbook=DEPLOY)
+        converged.shell(f"systemctl start --no-block {BACKUP}")
         release, sizes = converged.live_release(), converged.shell(SIZES)
         assert release != before
-        converged.lose_power()
-        converged.until_the_site_answers()
-        assert (converged.live_release(), converged.shell(SIZES)) == (release, sizes)
-        seen.happened = (
-            f"it answered {seconds:.0f} s after ssh did, with {served}; the next run released, "
-            "and a power cut the moment it had ended took nothing of that away"
-        )
-
-
-def test_power_is_cut_during_a_backup(converged, fault):
-    with fault(
-        "power cut during a backup",
-        "the unfinished backup does not count, the ones before it do; the next one is made, and lasts",
-    ) as seen:
-        before = backups(converged)
-        converged.shell(
-            f"systemctl start --no-block {BACKUP}; until pgrep -f '[p]gbackrest.* backup$'; do sleep 0.1; done"
-        )
-        time.sleep(3)
+        converged.until("no backup is made", lambda: converged.succeeds("pgrep -f '[p]gbackrest.* backup$'"), 60, 0)
         converged.lose_power()
         seconds = converged.until_the_site_answers()
-        assert backups(converged) == before
+        assert (converged.live_release(), converged.shell(SIZES)) == (release, sizes)
+        assert backups(converged) == count
         back_up(converged, BACKUP)
-        converged.lose_power()
-        converged.until_the_site_answers()
-        assert backups(converged) > before
-        back_up(converged, BACKUP)
-        seen.happened = (
-            f"it answered {seconds:.0f} s after ssh did; the {before} backups were there, the next one was made, "
-            "and outlasted a power cut the moment it had ended"
+        assert backups(converged) > count
+        backing_up.happened = (
+            f"it answered {seconds:.0f} s after ssh did, with the new release; the {count} backups were there, "
+            "and the next one was made"
         )
 
 

@@ -198,15 +198,17 @@ class VirtualMachine(machines.Machine):
         with subprocess.Popen(take, stdout=subprocess.PIPE) as packed:
             self.receive(packed.stdout, f"rm -rf {LYNIS} && mkdir {LYNIS} && tar -C {LYNIS} -xf -")
         place = f"{LYNIS}/usr/share/lynis"
-        audit = f"/bin/sh ./lynis audit system --quick --no-colors --profile {LYNIS}/etc/lynis/default.prf"
-        run = (
-            f"systemd-run --quiet --unit=lynis --property=StandardOutput=file:{LYNIS}/said --working-directory={place}"
-        )
-        self.shell(f"cp {LYNIS}/usr/sbin/lynis {place}/ && mkdir -p {place}/plugins && {run} {audit}")
+        audit = f"sh ./lynis audit system --quick --no-colors --profile {LYNIS}/etc/lynis/default.prf >{LYNIS}/said"
+        run = f"systemd-run --quiet --unit=lynis --working-directory={place} sh -c {shlex.quote(f'{audit}; sync')}"
+        self.shell(f"cp {LYNIS}/usr/sbin/lynis {place}/ && mkdir -p {place}/plugins && {run}")
+
+    def until_lynis_has_ended(self) -> None:
+        """Wait until Lynis is not at work; what it has said outlasts a power cut then."""
+        self.until("Lynis is at work", lambda: not self.succeeds("systemctl is-active -q lynis"), 900, 2)
 
     def lynis_said(self) -> str:
         """What Lynis has said, when it has ended; nothing of it stays on the machine."""
-        self.until("Lynis is at work", lambda: not self.succeeds("systemctl is-active -q lynis"), 900, 2)
+        self.until_lynis_has_ended()
         said = self.shell(f"cat {LYNIS}/said")
         (LOGS / "lynis.txt").write_text(said + self.shell("cat /var/log/lynis.log"), encoding="utf-8")
         self.shell(f"rm -rf {LYNIS} /var/log/lynis*")
