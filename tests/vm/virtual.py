@@ -287,8 +287,11 @@ def start() -> tuple[VirtualMachine, float]:
         "base_swap_megabytes": 512,
         # What docs/security.md names for a few points more by Lynis; process accounting follows in the drills.
         "base_packages": [*yaml.safe_load(BASE_DEFAULTS.read_text())["base_packages"], "debsums"],
-        "base_login_settings": {"PASS_MIN_DAYS": 1, "PASS_MAX_DAYS": 365},
+        "base_login_settings": {"PASS_MIN_DAYS": 1, "PASS_MAX_DAYS": 365, "SHA_CRYPT_MIN_ROUNDS": 65536},
+        "sshd_allow_users": ["root"],
         "sshd_authentication_tries_count": 3,
+        "sshd_sessions_count": 2,
+        "sshd_tcp_forwarding": "no",
         "backups_physical_enabled": True,
         "backups_files_enabled": True,
         "backups_passphrase": secrets.token_urlsafe(40),
