@@ -20,7 +20,7 @@ description:
   - All validators run before the first unit is touched.
 options:
   units:
-    description: Units, in the order in which they are handled.
+    description: Units, in the order in which they are handled. All are enabled before the first is started.
     type: list
     elements: dict
     required: true

@@ -313,20 +313,18 @@ class Unit:
             )
 
     def act(self, verb: str, timeout: int) -> None:
-        """Have systemctl do one thing to the unit. Raises Refusal."""
+        """Have systemctl start, stop, restart or reload the unit. Raises Refusal."""
         if verb in ("start", "restart") and self.is_["ActiveState"] == "failed":
             run(["systemctl", "reset-failed", "--", self.name])
         if verb == "stop":
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.stamp_path)
         paused = self.pause_triggered() if verb == "restart" else []
-        code, _output, errors = run(["systemctl", verb, "--", self.name], timeout)
+        complaint = systemctl(verb, [self.name], timeout)
         if paused:
             run(["systemctl", "start", "--", *paused], timeout)
-        if code != 0:
-            detail = errors.strip().splitlines()[0] if errors.strip() else f"exit {code}"
-            sentence = f"systemctl could not {verb} {self.name}: {detail}"
-            raise Refusal(sentence + (self.journal() if verb in ("start", "restart", "reload") else ""))
+        if complaint:
+            raise Refusal(complaint + (self.journal() if verb != "stop" else ""))
 
     def pause_triggered(self) -> list[str]:
         """Stop the services that a socket hands its connections to, and return them.
@@ -344,6 +342,25 @@ class Unit:
         """The last 20 lines of the unit in the journal, to be put behind a sentence."""
         _code, output, _errors = run(["journalctl", "--no-pager", "--quiet", "--lines=20", f"--unit={self.name}"])
         return f"\nThe last lines of its journal:\n{output.rstrip()}" if output.strip() else ""
+
+
+def systemctl(verb: str, names: list[str], timeout: int) -> str:
+    """Have systemctl do one thing to units. Returns what is wrong, in a sentence; nothing if it is done."""
+    code, _output, errors = run(["systemctl", verb, "--", *names], timeout)
+    if code == 0:
+        return ""
+    detail = errors.strip().splitlines()[0] if errors.strip() else f"exit {code}"
+    return f"systemctl could not {verb} {', '.join(names)}: {detail}"
+
+
+def steps_of(units: list[Unit]) -> list[tuple[str, list[Unit]]]:
+    """What is to be done, in order: each a verb, and the units that it is done to by one command.
+
+    All that are enabled or disabled have one command, because systemd reads its unit files anew after each.
+    """
+    enabled, disabled = ([unit for unit in units if verb in unit.verbs] for verb in ("enable", "disable"))
+    others = [(verb, [unit]) for unit in units for verb in unit.verbs if verb not in ("enable", "disable")]
+    return [("enable", enabled), *others, ("disable", disabled)]
 
 
 def wait(units: list[Unit], timeout: int) -> None:
@@ -413,17 +430,20 @@ def keep(wanted: list[dict], timeout: int, check: bool) -> list[str]:
     units = [unit for unit in units if not unit.kept and (unit.active or not unit.if_used)]
     for unit in units:
         unit.plan(check)
+    steps = steps_of(units)
+    actions += [f"{unit.name}: {verb}" for verb, concerned in steps for unit in concerned]
     if check:
-        return actions + [f"{unit.name}: {verb}" for unit in units for verb in unit.verbs]
+        return actions
 
     loading = [unit for unit in units if {"start", "restart", "reload"} & set(unit.verbs)]
     for unit in units:
         if unit.validate and (unit in loading or unit.validate_always):
             unit.check_validator()
-    for unit in units:
-        for verb in unit.verbs:
-            unit.act(verb, timeout)
-            actions.append(f"{unit.name}: {verb}")
+    for verb, concerned in steps:
+        if verb not in ("enable", "disable"):
+            concerned[0].act(verb, timeout)
+        elif concerned and (complaint := systemctl(verb, [unit.name for unit in concerned], timeout)):
+            raise Refusal(complaint)
     wait([unit for unit in units if unit in loading or (unit.started and unit.on_the_way)], timeout)
     for unit in units:
         if unit.started and unit.found != unit.stamp():

@@ -71,7 +71,8 @@ class Systemd:
         elif verb == "stop":
             self.units[name]["ActiveState"] = "inactive"
         elif verb in ("enable", "disable"):
-            self.units[name]["UnitFileState"] = f"{verb}d"
+            for each in name.split():
+                self.units[each]["UnitFileState"] = f"{verb}d"
         return 0, "", ""
 
 
@@ -122,6 +123,27 @@ def test_a_new_unit_is_enabled_and_started_once(systemd):
     assert systemd.log == ["enable web.service", "start web.service"]
     assert keep({"name": "web"}) == []
     assert len(systemd.log) == 2
+
+
+def test_units_are_enabled_by_one_command_and_disabled_by_another(systemd):
+    for name in ("a.timer", "b.timer"):
+        systemd.add(name)
+    for name in ("c.timer", "d.timer"):
+        running(systemd, name)
+    wanted = [{"name": name} for name in ("a.timer", "b.timer")]
+    unwanted = [{"name": name, "state": "stopped", "enabled": False} for name in ("c.timer", "d.timer")]
+    expected = [
+        *("a.timer: enable", "b.timer: enable", "a.timer: start", "b.timer: start"),
+        *("c.timer: stop", "d.timer: stop", "c.timer: disable", "d.timer: disable"),
+    ]
+    assert keep(*wanted, *unwanted, check=True) == expected
+    assert systemd.log == []
+    assert keep(*wanted, *unwanted) == expected
+    assert systemd.log == [
+        *("enable a.timer b.timer", "start a.timer", "start b.timer"),
+        *("stop c.timer", "stop d.timer", "disable c.timer d.timer"),
+    ]
+    assert keep(*wanted, *unwanted) == []
 
 
 def test_check_mode_says_the_same_and_does_nothing(systemd, conf):
