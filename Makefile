@@ -47,8 +47,10 @@ test: setup ## Everything that CI checks; STEPS="lint unit" for a part
 test-molecule: setup ## One role on a bare host: make test-molecule ROLE=nginx
 	@$(PYTHON) tests/run.py molecule-$(or $(ROLE),$(error say which role: make test-molecule ROLE=nginx))
 
+test-vm: export VM_SYSTEM = $(or $(SYSTEM),debian-13)
+test-vm: PYTEST = $(PYTHON) -m pytest -p no:cacheprovider
 test-vm: setup ## The site on a booted machine, reboots and faults: SYSTEM=debian-12, VM_IMAGE=<cloud image>, TESTS=<part>
+	@$(PYTEST) -q --collect-only $(or $(TESTS),tests/vm)
 	@lab/engine.sh
 	@$(PYTHON) lab/images.py debian-13 pebble vm
-	@VM_SYSTEM=$(or $(SYSTEM),debian-13) $(PYTHON) -m pytest -x -v -p no:cacheprovider \
-		--durations=0 --durations-min=1 $(or $(TESTS),--record tests/vm)
+	@$(PYTEST) -x -v --durations=0 --durations-min=1 $(or $(TESTS),--record tests/vm)

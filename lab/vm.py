@@ -23,6 +23,8 @@ CORES = 2
 MEGABYTES = 4096
 """Memory of a machine."""
 TRIAL = "groundwork-vm-trial"
+SYSTEMS = ("debian-13", "debian-12")
+"""What a disk can be made of out of packages."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,16 @@ def _disk(name: str, recipe: str, command: tuple[str, ...], fetch: Callable[[Pat
     return Disk(folder)
 
 
+def complaint(system: str, image: str) -> str:
+    """Return what is wrong with a choice of the machine's system, in a sentence; nothing if it can be booted."""
+    if not image and system not in SYSTEMS:
+        others = "; any other one is booted from its vendor's cloud image, by VM_IMAGE=<path or URL>"
+        return f"SYSTEM is {system!r}; set it to one of {', '.join(SYSTEMS)}{others}."
+    if image and "://" not in image and not Path(image).is_file():
+        return f"VM_IMAGE is {image!r}, and there is no such file; set it to the path or the URL of a cloud image."
+    return ""
+
+
 def disk_of(system: str) -> Disk:
     """Return the disk of a freshly rented machine with a Debian release, made from its packages."""
     suite = images.SUITES[system]
@@ -69,12 +81,15 @@ def disk_of(system: str) -> Disk:
 
 
 def disk_from(source: str) -> Disk:
-    """Return the disk that a vendor's cloud image becomes; `source` is its path or URL."""
+    """Return the disk that a vendor's cloud image becomes; `source` is its path or URL. Raise HostError without it."""
 
     def fetch(making: Path) -> None:
         url = source if "://" in source else Path(source).resolve().as_uri()
-        with urllib.request.urlopen(url, timeout=60) as answer, (making / "image").open("wb") as file:
-            shutil.copyfileobj(answer, file)
+        try:
+            with urllib.request.urlopen(url, timeout=60) as answer, (making / "image").open("wb") as file:
+                shutil.copyfileobj(answer, file)
+        except OSError as error:
+            raise hosts.HostError(f"The image {source} cannot be fetched: {error}.") from error
 
     return _disk("vendor", f"{source} {GIBIBYTES}", ("vm-seed",), fetch)
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import virtual
+import vm
 from record import Fault, Record
 from virtual import VirtualMachine
 from writer import Writer
@@ -22,6 +23,12 @@ KEPT = bool(os.environ.get("KEEP_VM"))
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Have `--record`."""
     parser.addoption("--record", action="store_true", help="write docs/tested.md and docs/reliability.md if all pass")
+
+
+def pytest_configure() -> None:
+    """Refuse a system that cannot be booted, before a test begins."""
+    if complaint := vm.complaint(virtual.SYSTEM, virtual.IMAGE):
+        raise pytest.UsageError(complaint)
 
 
 @pytest.fixture(scope="session")
