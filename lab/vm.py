@@ -88,10 +88,15 @@ def disk_from(source: str) -> Disk:
         try:
             with urllib.request.urlopen(url, timeout=60) as answer, (making / "image").open("wb") as file:
                 shutil.copyfileobj(answer, file)
+                missing = int(answer.headers["Content-Length"] or file.tell()) - file.tell()
         except OSError as error:
             raise hosts.HostError(f"The image {source} cannot be fetched: {error}.") from error
+        if missing:
+            raise hosts.HostError(f"The image {source} cannot be fetched: its last {missing} bytes did not come.")
 
-    return _disk("vendor", f"{source} {GIBIBYTES}", ("vm-seed",), fetch)
+    # A file that is another one now makes another disk; what is behind a URL is taken to stay the same.
+    version = "" if "://" in source else f" {Path(source).stat().st_mtime_ns}"
+    return _disk("vendor", f"{source}{version} {GIBIBYTES}", ("vm-seed",), fetch)
 
 
 def _run(name: str, network: str, folder: Path, accelerator: str, aliases: tuple[str, ...] = ()) -> None:
@@ -106,28 +111,36 @@ def _run(name: str, network: str, folder: Path, accelerator: str, aliases: tuple
 def acceleration(disk: Disk) -> str:
     """Return "kvm" where a kernel really starts on it, else "tcg": the device may be there and yet fail.
 
-    The answer holds until this machine is started anew.
+    That it does holds until this machine is started anew; that it does not is tried anew each time.
     """
     if not Path("/dev/kvm").exists():
         return "tcg"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    note = CACHE / f"acceleration-{boot}"
-    if not note.exists():
+    note = CACHE / f"kvm-{boot}"
+    if note.exists():
+        return "kvm"
+    hosts.remove([TRIAL])
+    trial = disk.folder.with_name("trial")
+    copy(disk, trial)
+
+    def has_ended() -> bool:
+        return not hosts.inspect(TRIAL)["State"]["Running"]
+
+    def begins() -> bool:
+        return "Linux version" in console(TRIAL)
+
+    try:
+        _run(TRIAL, "bridge", trial, "kvm")
+        hosts.wait(30, "nothing was started", lambda: begins() or has_ended())
+        if begins():
+            note.touch()
+            return "kvm"
+    except hosts.HostError:
+        pass  # neither does what fails in another way
+    finally:
         hosts.remove([TRIAL])
-        trial = disk.folder.with_name("trial")
-        copy(disk, trial)
-        answer = "tcg"
-        try:
-            _run(TRIAL, "bridge", trial, "kvm")
-            hosts.wait(30, "nothing was started", lambda: "Linux version" in console(TRIAL))
-            answer = "kvm"
-        except hosts.HostError:
-            pass  # that is the answer
-        finally:
-            hosts.remove([TRIAL])
-            shutil.rmtree(trial)
-        note.write_text(answer)
-    return note.read_text()
+        shutil.rmtree(trial)
+    return "tcg"
 
 
 def copy(disk: Disk, folder: Path) -> None:

@@ -3,7 +3,7 @@ ARG BASE
 FROM ${BASE}
 RUN apt-get update -qq \
   && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-    debian-archive-keyring e2fsprogs lynis mmdebstrap qemu-system-x86 qemu-utils ubuntu-keyring xorriso >/dev/null \
+    debian-archive-keyring e2fsprogs lynis mmdebstrap qemu-system-x86 qemu-utils xorriso >/dev/null \
   && rm -rf /var/lib/apt/lists/*
 COPY vm-disk vm-seed vm-start /sbin/
 STOPSIGNAL SIGKILL

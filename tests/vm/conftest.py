@@ -17,6 +17,7 @@ from record import Fault, Record
 from virtual import VirtualMachine
 from writer import Writer
 
+RECORD = pytest.StashKey[Record]()
 KEPT = bool(os.environ.get("KEEP_VM"))
 
 
@@ -25,20 +26,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", action="store_true", help="write docs/tested.md and docs/reliability.md if all pass")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Refuse a system that cannot be booted, before a test begins."""
     if complaint := vm.complaint(virtual.SYSTEM, virtual.IMAGE):
         raise pytest.UsageError(complaint)
+    config.stash[RECORD] = Record()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write what was seen, if all has passed on a machine that was bare."""
+    record = session.config.stash[RECORD]
+    if session.config.getoption("--record") and exitstatus == pytest.ExitCode.OK and record.system:
+        record.write()
 
 
 @pytest.fixture(scope="session")
-def record() -> Record:
+def record(request: pytest.FixtureRequest) -> Record:
     """What this run has measured and seen."""
-    return Record()
+    return request.config.stash[RECORD]
 
 
 @pytest.fixture(scope="session")
-def machine(request: pytest.FixtureRequest, record: Record) -> Iterator[VirtualMachine]:
+def machine(record: Record) -> Iterator[VirtualMachine]:
     """The machine: bare and booted for the first time, unless an earlier run has left one."""
     if KEPT and (machine := virtual.kept()):
         yield machine
@@ -46,10 +55,8 @@ def machine(request: pytest.FixtureRequest, record: Record) -> Iterator[VirtualM
     try:
         machine, seconds = virtual.start()
         record.seconds("first boot until ssh lets in", seconds)
+        record.system, record.machine = machine.title(), virtual.description()
         yield machine
-        if request.config.getoption("--record") and not request.session.testsfailed:
-            name = machine.shell('. /etc/os-release && echo "$PRETTY_NAME"').strip()
-            record.write(name, virtual.description())
     finally:
         if not KEPT:
             virtual.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import secrets
@@ -85,9 +86,9 @@ class VirtualMachine(machines.Machine):
             return False
         return True
 
-    def lets_in(self, port: int = 22) -> bool:
-        """Whether the operator can log in by a port."""
-        line = [*self.ssh("-p", str(port)), self.name, "true"]
+    def lets_in(self) -> bool:
+        """Whether the operator can log in."""
+        line = [*self.ssh(), self.name, "true"]
         try:
             return subprocess.run(line, capture_output=True, check=False, timeout=30).returncode == 0
         except subprocess.TimeoutExpired:
@@ -119,11 +120,22 @@ class VirtualMachine(machines.Machine):
         """Wait until the site answers 200, its database and all, and return the seconds."""
         return self.until("the site does not answer", self.site_answers, SITE_SECONDS, 0.5)
 
+    def since_ssh(self) -> float:
+        """Seconds since sshd listens, as the machine's own clock counts them."""
+        listening = "systemctl show -P ActiveEnterTimestampMonotonic ssh.socket ssh.service"
+        up, *moments = self.shell(f"cut -d' ' -f1 /proc/uptime; {listening}").split()
+        return float(up) - min(int(moment) for moment in moments if moment != "0") / 1e6
+
+    def until_the_site_is_back(self) -> float:
+        """Wait until the site answers after a start of the machine, and return the seconds since sshd listens."""
+        self.until_the_site_answers()
+        return self.since_ssh()
+
     def site_answers(self, path: str = "/readyz") -> bool:
         """Whether a page is answered with 200."""
         try:
             return self.get(path, SITE)[0] == 200
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
     def boot_id(self) -> str:
@@ -146,9 +158,10 @@ class VirtualMachine(machines.Machine):
         self.until("the machine has not restarted", has_restarted, SSH_SECONDS, 0.5)
         return time.monotonic() - start
 
-    def lose_power(self) -> None:
-        """Cut the power, and switch the machine on again. Returns when it lets in."""
+    def lose_power(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Cut the power, do something, and switch the machine on again. Returns when it lets in."""
         vm.cut_power(self.name)
+        meanwhile()
         self.hang_up()
         vm.switch_on(self.name)
         self.find()
@@ -166,6 +179,16 @@ class VirtualMachine(machines.Machine):
     def failed_units(self) -> list[str]:
         """Units that have failed and not run well since."""
         return self.shell("systemctl list-units --failed --no-legend --plain | awk '{print $1}'").split()
+
+    @property
+    def database_unit(self) -> str:
+        """The unit of PostgreSQL's cluster."""
+        return self.shell("systemctl list-units --plain --no-legend 'postgresql@*' | awk '{print $1}'").strip()
+
+    @property
+    def site_unit(self) -> str:
+        """The unit of the slot that serves."""
+        return f"{SITE}@{self.live_slot()}.service"
 
     def live_release(self) -> str:
         """Id of the release that serves."""
@@ -198,17 +221,14 @@ class VirtualMachine(machines.Machine):
         with subprocess.Popen(take, stdout=subprocess.PIPE) as packed:
             self.receive(packed.stdout, f"rm -rf {LYNIS} && mkdir {LYNIS} && tar -C {LYNIS} -xf -")
         place = f"{LYNIS}/usr/share/lynis"
-        audit = f"sh ./lynis audit system --quick --no-colors --profile {LYNIS}/etc/lynis/default.prf >{LYNIS}/said"
-        run = f"systemd-run --quiet --unit=lynis --working-directory={place} sh -c {shlex.quote(f'{audit}; sync')}"
-        self.shell(f"cp {LYNIS}/usr/sbin/lynis {place}/ && mkdir -p {place}/plugins && {run}")
-
-    def until_lynis_has_ended(self) -> None:
-        """Wait until Lynis is not at work; what it has said outlasts a power cut then."""
-        self.until("Lynis is at work", lambda: not self.succeeds("systemctl is-active -q lynis"), 900, 2)
+        audit = f"/bin/sh ./lynis audit system --quick --no-colors --profile {LYNIS}/etc/lynis/default.prf"
+        output = f"--property=StandardOutput=file:{LYNIS}/said"
+        run = f"systemd-run --quiet --unit=lynis {output} --working-directory={place}"
+        self.shell(f"cp {LYNIS}/usr/sbin/lynis {place}/ && mkdir -p {place}/plugins && {run} {audit}")
 
     def lynis_said(self) -> str:
         """What Lynis has said, when it has ended; nothing of it stays on the machine."""
-        self.until_lynis_has_ended()
+        self.until("Lynis is at work", lambda: not self.succeeds("systemctl is-active -q lynis"), 900, 2)
         said = self.shell(f"cat {LYNIS}/said")
         (LOGS / "lynis.txt").write_text(said + self.shell("cat /var/log/lynis.log"), encoding="utf-8")
         self.shell(f"rm -rf {LYNIS} /var/log/lynis*")
@@ -223,6 +243,11 @@ class VirtualMachine(machines.Machine):
     def system(self) -> str:
         """Name and version of its system, such as debian-13."""
         return self.shell('. /etc/os-release && echo "$ID-$VERSION_ID"').strip()
+
+    def title(self) -> str:
+        """Its system in a few words, and where its disk is from."""
+        name = self.shell('. /etc/os-release && echo "$PRETTY_NAME"').strip()
+        return f"{name}, {'cloud image' if IMAGE else 'from packages'}, {'emulated' if is_emulated() else 'KVM'}"
 
 
 def machine_of(settings: dict) -> VirtualMachine:
@@ -241,10 +266,15 @@ def kept() -> VirtualMachine | None:
     return machine_of(json.loads(settings.read_text()))
 
 
+def is_emulated() -> bool:
+    """Whether the machine's processor is emulated."""
+    return hosts.docker("exec", HOST, "printenv", "ACCELERATOR").strip() == "tcg"
+
+
 def description() -> str:
     """What the machine is made of, in a sentence."""
-    kind = hosts.docker("exec", HOST, "printenv", "ACCELERATOR").strip()
-    return f"{vm.CORES} cores ({'emulated' if kind == 'tcg' else 'KVM'}), {vm.MEGABYTES} MB of memory."
+    kind = "emulated" if is_emulated() else "KVM"
+    return f"{vm.CORES} cores ({kind}), {vm.MEGABYTES} MB of memory{f', {IMAGE}' if IMAGE else ''}."
 
 
 def gateway() -> str:
@@ -283,10 +313,12 @@ def start() -> tuple[VirtualMachine, float]:
     settings = {
         # Where this test comes from; it asks more often than the firewall's limit of ssh allows.
         "groundwork_operator_networks": [gateway()],
+        "groundwork_redis_enabled": True,
         "groundwork_redis_password": secrets.token_urlsafe(40),
         "base_swap_megabytes": 512,
-        # What docs/security.md names for a few points more by Lynis; process accounting follows in the drills.
+        # What docs/security.md names for a few points more by Lynis.
         "base_packages": [*yaml.safe_load(BASE_DEFAULTS.read_text())["base_packages"], "debsums"],
+        "base_process_accounting_enabled": True,
         "base_login_settings": {"PASS_MIN_DAYS": 1, "PASS_MAX_DAYS": 365, "SHA_CRYPT_MIN_ROUNDS": 65536},
         "sshd_allow_users": ["root"],
         "sshd_authentication_tries_count": 3,
