@@ -467,7 +467,8 @@ def test_a_bucket_gets_everything_and_only_a_server_that_proves_itself(host, s3_
     assert done.rc == 0 and state_of(host, KEYS[0]) == state_of(host, f"/root/out{KEYS[0]}").replace("/root/out", "")
 
     unproven = {key: value for key, value in s3_server.items() if key != "certificate_authority"}
-    assert f"The repository {place} cannot be read: " in refused(backups_repositories=[unproven])
+    told = f"The repository {place} cannot be read: the certificate of localhost:9443 is not trusted "
+    assert told in refused(backups_repositories=[unproven])
     play()
     assert host.run(f"ls {FOLDER}/repo1.*").stdout == ""
 

@@ -1,8 +1,14 @@
 """The program that backs up files: what it makes of what restic says, what counts and expires, where files come to."""
 
+import contextlib
+import dataclasses
 import json
 import os
+import socket
+import ssl
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -250,6 +256,53 @@ def test_a_signal_ends_the_run_and_not_only_the_repository_at_hand(program, sett
     with pytest.raises(program.Failure, match=r"^It was ended by SIGTERM\. The last good one is aaaa"):
         program.command_run(settings)
     assert reached == ["repo1"]
+
+
+@pytest.fixture
+def tls_server(tmp_path):
+    """A server on loopback with a certificate that nobody else vouches for: its port, and the certificate's file."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=s3 -addext subjectAltName=DNS:localhost"
+    command = [*make.split(), "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _address = server.accept()
+                    with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True):
+                        pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1], certificate
+
+
+def test_a_certificate_that_is_not_trusted_is_told_at_once(program, settings, tool, tls_server):
+    port, certificate = tls_server
+    bucket = settings.repositories[2]
+    assert bucket.server == ("s3.example.org", 9000)
+
+    unproven = dataclasses.replace(bucket, server=("localhost", port), authority=None)
+    with pytest.raises(program.Failure) as failure:
+        program.is_made(settings, unproven)
+    assert str(failure.value) == (
+        f"The repository s3://s3.example.org/forge-files/forge cannot be read: the certificate of localhost:{port} is "
+        "not trusted (self-signed certificate)."
+    )
+    assert tool.commands == []
+
+    proven = dataclasses.replace(unproven, authority=str(certificate))
+    assert program.distrust(proven) == ""
+
+
+def test_a_server_that_does_not_answer_is_left_to_restic(program, settings):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    away = dataclasses.replace(settings.repositories[2], server=("localhost", port), authority=None)
+    assert program.distrust(away) == ""
 
 
 def test_what_ssh_says_last_is_why_a_server_cannot_be_reached(program, settings, tool, tmp_path, monkeypatch):

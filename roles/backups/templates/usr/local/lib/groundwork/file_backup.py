@@ -23,6 +23,8 @@ import json
 import os
 import re
 import shutil
+import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -52,6 +54,7 @@ from backup import (  # noqa: E402
 COMPLETE = "complete"
 REACH_SECONDS = 120
 """How long a repository may take to answer; restic itself tries for a quarter of an hour."""
+HANDSHAKE_SECONDS = 10
 NO_SPACE_MEGABYTES = 32
 INCOMPLETE, MISSING, CLOSED = 3, 10, 12
 """Exit statuses of restic; those before 0.17 have the last two in words only."""
@@ -78,6 +81,10 @@ class Repository:
     place: str
     options: tuple[str, ...]
     environment: dict[str, str]
+    server: tuple[str, int] | None = None
+    """Name and port of what has to prove itself by a certificate."""
+    authority: str | None = None
+    """File of who vouches for that; None for those that the system trusts."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +208,7 @@ def read_repository(folder: Path, section: configparser.SectionProxy) -> Reposit
     """A repository of the settings. What is secret about it is in files beside them, which restic and ssh read."""
     name, kind, path, host = section.name, section["type"], section["path"], section.get("host", "")
     options, environment = [], {}
+    server = authority = None
     if kind == "sftp":
         options.append(f"--option=sftp.command=ssh -F {folder}/{name}.ssh {name} -s sftp")
         url = f"sftp:{name}:{path}"
@@ -211,7 +219,9 @@ def read_repository(folder: Path, section: configparser.SectionProxy) -> Reposit
             "AWS_DEFAULT_REGION": section["region"],
         }
         if section.getboolean("own_authority"):
-            options.append(f"--cacert={folder}/{name}.pem")
+            authority = f"{folder}/{name}.pem"
+            options.append(f"--cacert={authority}")
+        server = (host if section["bucket_lookup"] == "path" else f"{section['bucket']}.{host}", section.getint("port"))
         url = f"s3:https://{host}:{section.getint('port')}/{section['bucket']}{path}"
     else:
         url = path
@@ -222,6 +232,8 @@ def read_repository(folder: Path, section: configparser.SectionProxy) -> Reposit
         place=f"{kind}://{host}{path}" if host else path,
         options=(f"--repo={url}", *options),
         environment=environment,
+        server=server,
+        authority=authority,
     )
 
 
@@ -255,6 +267,8 @@ def restic(settings: Settings, repository: Repository, *words: str, timeout: flo
 
 def look_at(settings: Settings, repository: Repository) -> tuple[bool, str]:
     """Whether a repository is there, and what keeps it from being used: out of reach, or another passphrase."""
+    if unproven := distrust(repository):
+        return False, f"cannot be read: {unproven}"
     done = restic(settings, repository, "cat", "config", timeout=REACH_SECONDS)
     text = done.errors.lower()
     if done.status == 0:
@@ -267,6 +281,31 @@ def look_at(settings: Settings, repository: Repository) -> tuple[bool, str]:
     if done.status == MISSING or ("is there a repository" in text and re.search("no such file|not exist", text)):
         return False, ""
     return False, f"cannot be read: {refusal(settings, repository) or done.reason}"
+
+
+def distrust(repository: Repository) -> str:
+    """Why the certificate of a repository's server is not trusted; empty where it is, or where none has to be.
+
+    restic would try again for minutes. A server that does not answer is left to it: that may pass.
+    """
+    if repository.server is None:
+        return ""
+    name, port = repository.server
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # As restic has it: a certificate that is known may stand for itself.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        if repository.authority:
+            context.load_verify_locations(repository.authority)
+        else:
+            context.load_default_certs()
+        with socket.create_connection((name, port), timeout=HANDSHAKE_SECONDS) as connection:
+            context.wrap_socket(connection, server_hostname=name).close()
+    except ssl.SSLCertVerificationError as error:
+        return f"the certificate of {name}:{port} is not trusted ({error.verify_message.rstrip('.')})"
+    except OSError:
+        pass
+    return ""
 
 
 def refusal(settings: Settings, repository: Repository) -> str:
