@@ -31,6 +31,8 @@ while events.read_text() == before:
     held.append(bytearray(b"x" * 2**24))
 """
 TOOLS = ("tcpdump", "vim")
+RESTORED = "/var/lib/postgresql/*/main/groundwork_restored.json"
+"""Is there from the moment when a restored cluster takes its place until the swap has ended."""
 WAITING = "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
 
 
@@ -185,30 +187,41 @@ def test_power_is_cut_during_a_release_and_during_a_backup(converged, fault):
 
 
 def test_power_is_cut_during_a_restore(converged, fault, writer):
-    with fault(
-        "power cut during a restore to `latest`",
-        "the live cluster is as it was and takes rows; the next run restores",
-    ) as seen:
-        lose_power_during(
-            converged,
-            "pgrep -f '[p]gbackrest.* restore$'",
-            *("-e", "restore_to=latest"),
-            playbook=RESTORE,
-            after=3,
-        )
+    restore = {"playbook": RESTORE}
+    latest = ("-e", "restore_to=latest")
+    with (
+        fault(
+            "power cut while a restore to `latest` makes its copy",
+            "the live cluster is as it was and takes rows; the next run restores",
+        ) as copying,
+        fault(
+            "power cut while a restore puts its copy in place",
+            "the cluster is the one from before or the restored one, whole, and the site is back, perhaps still read "
+            "only; the next run restores and opens it",
+        ) as placing,
+    ):
+        lose_power_during(converged, "pgrep -f '[p]gbackrest.* restore$'", *latest, **restore, after=3)
         seconds = converged.until_the_site_is_back()
         writer.until_it_writes()
         assert not writer.lost()
+        copying.happened = (
+            f"it answered {seconds:.0f} s after sshd listened and took rows; the next run made another copy"
+        )
+
         # What is written while a copy is made is not in it, as docs/operations.md says.
         writer.stop()
         converged.sql("SELECT pg_switch_wal()")
         converged.until("the log has not left", lambda: converged.sql(WAITING) == "0")
-        converged.play(SITE, "-e", "restore_to=latest", playbook=RESTORE)
+        lose_power_during(converged, f"! systemctl is-active -q {converged.database_unit}", *latest, **restore)
+        seconds = converged.until_the_site_is_back()
+        which = "the restored one" if converged.succeeds(f"ls {RESTORED}") else "the one from before"
+        assert not writer.lost()
+        converged.play(SITE, *latest, **restore)
         assert not writer.lost()
         writer.start()
-        seen.happened = (
-            f"it answered {seconds:.0f} s after sshd listened and took rows; the next run, for which nobody wrote, "
-            "restored every one of them"
+        placing.happened = (
+            f"it answered {seconds:.0f} s after sshd listened, with {which}; the next run restored every row and "
+            "opened it"
         )
 
 
@@ -243,7 +256,7 @@ def test_a_service_is_killed_under_load(converged, fault, service):
 
 def test_the_disk_is_full(converged, fault):
     with fault(
-        "disk full for a minute, then freed",
+        "disk full for half a minute, then freed",
         "what cannot be written is refused, nothing that was confirmed is lost; freed, the site is back by itself",
     ) as seen:
         database = converged.shell("systemctl show -P MainPID 'postgresql@*'").split()
@@ -254,7 +267,7 @@ def test_the_disk_is_full(converged, fault):
             with pytest.raises(CommandFailed) as refused:
                 converged.sql("CREATE TABLE large AS SELECT repeat('x', 900) FROM generate_series(1, 200000)")
             assert "No space left on device" in str(refused.value) or "connection" in str(refused.value)
-            time.sleep(60)
+            time.sleep(30)
             meanwhile = "answered" if converged.site_answers("/") else "did not answer"
         finally:
             converged.shell(f"rm {FULL}")
@@ -344,6 +357,8 @@ def test_names_are_not_resolved_during_a_renewal_and_a_release(converged, fault,
         seen.happened = "the renewal named the server it could not find, the release went through; with DNS it renewed"
 
 
+# Lynis begins here: it needs minutes, and neither of the servers that are away now is one that it looks for.
+@pytest.mark.usefixtures("lynis")
 def test_the_acme_server_is_away_for_several_renewals(converged, fault, due):
     with fault(
         "ACME server away for three renewals",
