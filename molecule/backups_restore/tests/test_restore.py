@@ -262,7 +262,7 @@ def test_a_time_that_an_earlier_restore_has_left_behind_is_found_again(host, sql
     sql("SELECT pg_sleep(0.1)", "DROP TABLE twice")
     for moment, rows in ((before, "1"), (left, "2")):
         done = restore(f"make {moment}")
-        assert done.rc == 0, done.stderr
+        assert done.rc == 0, done.stdout + done.stderr
         assert restore("swap").rc == 0
         assert sql("SELECT count(*) FROM twice") == rows
     sql("DROP TABLE twice")

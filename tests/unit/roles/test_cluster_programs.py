@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,6 +103,9 @@ def backups(programs, cluster_copy, monkeypatch):
         ("2026-01-01 01:30:00Z", ["backup-1"]),
         # It had not ended by then, so it does not hold that moment.
         ("2026-01-01 01:00:30Z", ["backup-0"]),
+        # Of its end the second is known, and that may have been after the moment.
+        ("2026-01-01 01:01:00.500Z", ["backup-0"]),
+        ("2026-01-01 01:01:01Z", ["backup-1"]),
         # Nobody knows when that was: each is tried, the newest first.
         ("deploy-x", ["backup-2", "backup-1", "backup-0"]),
         ("xid:5", ["backup-2", "backup-1", "backup-0"]),
@@ -169,6 +173,17 @@ def test_the_lineage_is_what_the_history_of_that_time_says(programs, monkeypatch
     monkeypatch.setattr(program, "pgbackrest", answer)
     settings = program.Settings("main", 5432, 0, 0, Path(), ())
     assert program.lineage(settings, program.Repository(1, "posix", "/srv", "/srv"), 1, moment) == line
+
+
+def test_a_time_soon_before_a_history_came_may_be_on_its_timeline(cluster_copy, monkeypatch):
+    came = {"00000002": ("a", 1000), "00000003": ("b", 1090), "00000004": ("c", 5000)}
+    monkeypatch.setattr(cluster_copy, "copies", lambda *_words: [SimpleNamespace(cluster=1)])
+    monkeypatch.setattr(cluster_copy, "histories", lambda *_words: came)
+    target = cluster_copy.Target("time", "x", 999.5)
+    later = list(cluster_copy.on_later_timelines(None, None, target))
+    assert (target.moment, [each.moment for each in later]) == (999.5, [1000, 1090])
+    assert not later[0].may_hold(SimpleNamespace(stopped=999))
+    assert list(cluster_copy.on_later_timelines(None, None, cluster_copy.Target("xid", "7"))) == []
 
 
 def test_a_log_that_cannot_be_listed_is_not_taken_for_one_without_restores(programs, monkeypatch):
