@@ -1,9 +1,13 @@
-"""Containers that stand for machines: a freshly rented host, an ACME server, a browser. Standard library only."""
+"""Containers that stand for machines: a freshly rented host, an ACME server, a browser. Standard library only.
+
+Usage: hosts.py HOST NETWORK FOLDER      lets in whoever has the folder, by `ssh -F FOLDER/ssh_config HOST`
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -138,6 +142,21 @@ Host {host}
 """
 
 
+def reach(host: str, network: str, folder: Path) -> str:
+    """Let in whoever has a folder, once the host has started: its key, made where missing, known_hosts, ssh_config.
+
+    Returns the host's address.
+    """
+    key = folder / "key"
+    if not key.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    wait_until_started(host)
+    (folder / "known_hosts").write_text(let_in(host, key.with_suffix(".pub").read_text()))
+    place = address(host, network)
+    (folder / "ssh_config").write_text(ssh_config(host, place, folder))
+    return place
+
+
 def remove(names: Iterable[str], network: str | None = None) -> None:
     """Remove containers, and their network where one is named, as far as they are there."""
     for name in names:
@@ -145,3 +164,7 @@ def remove(names: Iterable[str], network: str | None = None) -> None:
             docker("rm", "--force", "--volumes", name)
     if network and succeeds("docker", "network", "inspect", network):
         docker("network", "rm", network)
+
+
+if __name__ == "__main__":
+    reach(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

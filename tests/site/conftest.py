@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 
 import pytest
 from machine import ACME, DOMAINS, HOST, IMAGE, LOGS, NETWORK, SETTINGS, Machine, hosts
@@ -21,13 +20,10 @@ def machine(tmp_path_factory) -> Machine:
     try:
         hosts.start_acme(ACME, NETWORK)
         hosts.start_host(HOST, NETWORK, IMAGE, aliases=DOMAINS.values())
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")], check=True)
+        address = hosts.reach(HOST, NETWORK, folder)
         hosts.wait_until_started(HOST, ACME)
-        (folder / "known_hosts").write_text(hosts.let_in(HOST, (folder / "key.pub").read_text()))
         for name in ("root", "ca"):
             (folder / f"acme-{name}.pem").write_text(hosts.docker("exec", ACME, "cat", f"/acme/{name}.pem"))
-        address = hosts.address(HOST, NETWORK)
-        (folder / "ssh_config").write_text(hosts.ssh_config(HOST, address, folder))
         yield Machine(HOST, folder, address, ACME, DOMAINS, SETTINGS, LOGS)
     finally:
         if not os.environ.get("KEEP_SITE"):

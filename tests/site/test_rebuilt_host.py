@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import keeper as keepers
 import pytest
-from machine import ACME, DOMAINS, HOST, IMAGE, NETWORK, Machine, hosts
+from machine import DOMAINS, HOST, IMAGE, NETWORK, Machine, hosts
 
 KEEPER = "groundwork-site-keeper"
 PHOTO = "/var/lib/forge/media/photo.bin"
@@ -36,11 +36,7 @@ def rebuild(machine: Machine) -> None:
     """Destroy the host, and have an empty one in its place."""
     hosts.remove([HOST])
     hosts.start_host(HOST, NETWORK, IMAGE, aliases=DOMAINS.values())
-    hosts.wait_until_started(HOST, ACME)
-    public = (machine.folder / "key.pub").read_text()
-    (machine.folder / "known_hosts").write_text(hosts.let_in(HOST, public))
-    machine.address = hosts.address(HOST, NETWORK)
-    (machine.folder / "ssh_config").write_text(hosts.ssh_config(HOST, machine.address, machine.folder))
+    machine.address = hosts.reach(HOST, NETWORK, machine.folder)
 
 
 def test_a_host_that_is_lost_comes_back_with_its_rows_its_files_and_its_certificate(converged, keeper):
