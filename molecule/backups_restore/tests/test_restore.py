@@ -158,7 +158,7 @@ def test_what_cannot_be_brought_back_is_one_sentence_and_changes_nothing(host, d
     [
         ("next week", '"next week" is not a moment to go back to: write "latest"'),
         ("2031-01-01 00:00:00+00:00", "is in the future"),
-        ("2001-01-01T00:00:00+00:00", "is before the first backup"),
+        ("2001-01-01T00:00:00+00:00", "is not after the first backup"),
         ("lsn:FF/0", "The live cluster has not come to the position FF/0 yet."),
         ("xid:4000000000", "The live cluster has not come to the end of transaction 4000000000 yet."),
     ],

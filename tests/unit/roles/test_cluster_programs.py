@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -120,7 +119,7 @@ def test_the_newest_backup_before_the_target_is_taken(cluster_copy, programs, ba
 def test_a_time_before_the_first_backup_is_told(cluster_copy, programs, backups):
     repository = programs["physical_backup"].Repository(1, "posix", "/srv", "/srv")
     with pytest.raises(
-        cluster_copy.Failure, match="before the first backup in /srv, which ended at 2026-01-01 00:01:00"
+        cluster_copy.Failure, match="is not after the first backup in /srv, which ended at 2026-01-01 00:01:00"
     ):
         cluster_copy.candidates(None, repository, cluster_copy.Target.parse("2025-12-31 00:00:00Z"))
 
@@ -173,17 +172,6 @@ def test_the_lineage_is_what_the_history_of_that_time_says(programs, monkeypatch
     monkeypatch.setattr(program, "pgbackrest", answer)
     settings = program.Settings("main", 5432, 0, 0, Path(), ())
     assert program.lineage(settings, program.Repository(1, "posix", "/srv", "/srv"), 1, moment) == line
-
-
-def test_a_time_soon_before_a_history_came_may_be_on_its_timeline(cluster_copy, monkeypatch):
-    came = {"00000002": ("a", 1000), "00000003": ("b", 1090), "00000004": ("c", 5000)}
-    monkeypatch.setattr(cluster_copy, "copies", lambda *_words: [SimpleNamespace(cluster=1)])
-    monkeypatch.setattr(cluster_copy, "histories", lambda *_words: came)
-    target = cluster_copy.Target("time", "x", 999.5)
-    later = list(cluster_copy.on_later_timelines(None, None, target))
-    assert (target.moment, [each.moment for each in later]) == (999.5, [1000, 1090])
-    assert not later[0].may_hold(SimpleNamespace(stopped=999))
-    assert list(cluster_copy.on_later_timelines(None, None, cluster_copy.Target("xid", "7"))) == []
 
 
 def test_a_log_that_cannot_be_listed_is_not_taken_for_one_without_restores(programs, monkeypatch):

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import queue
 import socket
 import ssl
 import subprocess
@@ -260,7 +261,11 @@ def test_a_signal_ends_the_run_and_not_only_the_repository_at_hand(program, sett
 
 @pytest.fixture
 def tls_server(tmp_path):
-    """A server on loopback with a certificate that nobody else vouches for: its port, and the certificate's file."""
+    """A server on loopback with a certificate that nobody else vouches for.
+
+    Its port, the certificate's file, and a queue of the handshakes that came about.
+    """
+    handshakes = queue.Queue()
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=s3 -addext subjectAltName=DNS:localhost"
     command = [*make.split(), "-keyout", key, "-out", certificate]
@@ -273,15 +278,16 @@ def tls_server(tmp_path):
             with contextlib.suppress(OSError):
                 while True:
                     connection, _address = server.accept()
-                    with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True):
-                        pass
+                    with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as safe:
+                        # What the client thinks of the certificate shows when it goes on.
+                        handshakes.put(safe.recv(1))
 
         threading.Thread(target=serve, daemon=True).start()
-        yield server.getsockname()[1], certificate
+        yield server.getsockname()[1], certificate, handshakes
 
 
 def test_a_certificate_that_is_not_trusted_is_told_at_once(program, settings, tool, tls_server):
-    port, certificate = tls_server
+    port, certificate, handshakes = tls_server
     bucket = settings.repositories[2]
     assert bucket.server == ("s3.example.org", 9000)
 
@@ -292,10 +298,11 @@ def test_a_certificate_that_is_not_trusted_is_told_at_once(program, settings, to
         f"The repository s3://s3.example.org/forge-files/forge cannot be read: the certificate of localhost:{port} is "
         "not trusted (self-signed certificate)."
     )
-    assert tool.commands == []
+    assert tool.commands == [] and handshakes.empty()
 
     proven = dataclasses.replace(unproven, authority=str(certificate))
     assert program.distrust(proven) == ""
+    assert handshakes.get(timeout=10) == b""
 
 
 def test_a_server_that_does_not_answer_is_left_to_restic(program, settings):

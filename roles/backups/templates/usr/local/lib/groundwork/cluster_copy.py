@@ -17,8 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
 
 # Root must not leave compiled files here.
@@ -30,7 +29,6 @@ from physical_backup import (  # noqa: E402
     Settings,
     bounds,
     copies,
-    histories,
     is_part,
     lineage,
     newest_segment,
@@ -41,8 +39,6 @@ from physical_backup import (  # noqa: E402
 from postgres_server import Server  # noqa: E402
 
 LOCKS = Path("/var/lib/groundwork/locks")
-HISTORY_SECONDS = 120
-"""How long after its beginning the history of a timeline may come to a repository."""
 PROGRESS_SECONDS = 30
 START_SECONDS = 60
 STOP_SECONDS = 120
@@ -90,8 +86,6 @@ class Target:
     type: str
     value: str = ""
     seconds: float = 0
-    on_later_timeline: float = 0
-    """For a time that the timeline of its moment does not hold: when the history of a later one came."""
 
     @classmethod
     def parse(cls, text: str) -> Target:
@@ -131,7 +125,7 @@ class Target:
     @property
     def moment(self) -> float:
         """The time whose timeline it is on: one that a restore has left since is found again by a time alone."""
-        return max(self.seconds, self.on_later_timeline) if self.type == "time" else math.inf
+        return self.seconds if self.type == "time" else math.inf
 
     def may_hold(self, copy: Copy) -> bool:
         """Whether a backup was finished before the target, as far as that can be told: to the second."""
@@ -491,20 +485,9 @@ def candidates(settings: Settings, repository: Repository, target: Target) -> li
     fit = [copy for copy in reversed(found) if target.may_hold(copy)]
     if not fit:
         first = utc(found[0].stopped)
-        raise Failure(f"{target.value} is before the first backup in {repository.place}, which ended at {first}.")
+        raise Failure(f"{target.value} is not after the first backup in {repository.place}, which ended at {first}.")
     # The newest one before a time is right; of the other targets the time is not known.
     return fit[:1] if target.type in ("default", "time") else fit
-
-
-def on_later_timelines(settings: Settings, repository: Repository, target: Target) -> Iterator[Target]:
-    """A time as one of the timelines whose history came soon after it: they had begun before that."""
-    if target.type != "time":
-        return
-    cluster = max(copy.cluster for copy in copies(settings, repository))
-    came = sorted(arrived for _path, arrived in histories(settings, repository, cluster).values())
-    for arrived in came:
-        if target.seconds < arrived <= target.seconds + HISTORY_SECONDS:
-            yield replace(target, on_later_timeline=arrived)
 
 
 def check_end(copy: ClusterCopy, repository: Repository, newest: str) -> None:
@@ -526,23 +509,22 @@ def check_end(copy: ClusterCopy, repository: Repository, newest: str) -> None:
 def bring_back(copy: ClusterCopy, repository: Repository, target: Target, *, pause: bool = False) -> Copy:
     """Make the copy from the best backup and replay the log. Returns the backup; raises Failure."""
     ended = ""
-    for each in chain([target], on_later_timelines(copy.settings, repository, target)):
-        for backup in candidates(copy.settings, repository, each):
-            copy.check_space(backup)
-            copy.check_tablespaces(repository, backup)
-            newest = newest_segment(copy.settings, repository, backup.cluster)
-            timeline = max(lineage(copy.settings, repository, backup.cluster, each.moment))
-            say(f"{backup.label} of {repository.place} is being restored to {copy.directory}.")
-            copy.make(repository, backup, each, timeline, pause=pause)
-            say(f"The log is being replayed to {each.words}.")
-            try:
-                copy.replay(paused=pause)
-                if each.type == "default":
-                    check_end(copy, repository, newest)
-                return backup
-            except NotReached as short:
-                ended = str(short)
-                copy.remove()
+    for backup in candidates(copy.settings, repository, target):
+        copy.check_space(backup)
+        copy.check_tablespaces(repository, backup)
+        newest = newest_segment(copy.settings, repository, backup.cluster)
+        timeline = max(lineage(copy.settings, repository, backup.cluster, target.moment))
+        say(f"{backup.label} of {repository.place} is being restored to {copy.directory}.")
+        copy.make(repository, backup, target, timeline, pause=pause)
+        say(f"The log is being replayed to {target.words}.")
+        try:
+            copy.replay(paused=pause)
+            if target.type == "default":
+                check_end(copy, repository, newest)
+            return backup
+        except NotReached as short:
+            ended = str(short)
+            copy.remove()
     if target.type == "time" and ended:
         raise Failure(
             f"The log in {repository.place} ends before {target.value}: its last transaction is of {ended}. Name an "

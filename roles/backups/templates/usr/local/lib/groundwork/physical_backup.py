@@ -313,23 +313,18 @@ def archived(settings: Settings, repository: Repository, cluster: int) -> set[st
     return set(re.findall(pattern, listed_log(settings, repository)))
 
 
-def histories(settings: Settings, repository: Repository, cluster: int) -> dict[str, tuple[str, float]]:
-    """Path of the history of each timeline of a cluster, and when it came to the repository. Raises Failure."""
-    listed = json.loads(listed_log(settings, repository, "--output=json"))
-    pattern = rf"\S+-{cluster}/([0-9A-F]{{8}})\.history"
-    return {
-        match.group(1): (path, item["time"]) for path, item in listed.items() if (match := re.fullmatch(pattern, path))
-    }
-
-
 def lineage(settings: Settings, repository: Repository, cluster: int, moment: float = math.inf) -> dict[int, float]:
     """The timelines that led to the one a cluster was on at a moment, and the position at which each was left.
 
     Each restore begins another timeline, so that what came after the moment it went back to is no longer part of it;
     its history is archived then. The last one is endless. Raises Failure.
     """
+    listed = json.loads(listed_log(settings, repository, "--output=json"))
+    pattern = rf"\S+-{cluster}/([0-9A-F]{{8}})\.history"
     found = {
-        name: path for name, (path, arrived) in histories(settings, repository, cluster).items() if arrived <= moment
+        match.group(1): path
+        for path, item in listed.items()
+        if (match := re.fullmatch(pattern, path)) and item["time"] <= moment
     }
     if not found:
         return {1: math.inf}

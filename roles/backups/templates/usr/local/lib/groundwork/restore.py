@@ -150,6 +150,9 @@ def command_swap(settings: Settings) -> str:
         raise Failure(f"{str(failure).rstrip('.')}. The cluster from before is in its place again.") from failure
     note = json.loads((place / MARK).read_text(encoding="utf-8"))
     told = keep(live)
+    # A moment is on the timeline whose history the archive had by then, so that has to be there before anybody writes.
+    with contextlib.suppress(Failure):
+        send_log(live.server)
     run(["systemctl", "start", "--no-block", BACKUP_AFTERWARDS], "Starting a backup")
     return f"{live.version}/{live.name} is the cluster as it was at {note['target']}. {told}"
 
