@@ -659,8 +659,10 @@ def test_wrong_values_are_told_before_a_host_is_asked_anything(wrong):
 def test_wrong_value_of_one_host_is_told_in_one_sentence(validate, case):
     values, sentence = WRONG_ALONE[case]
     run = validate(values)
+    assert run.status != 0
     assert run.sentences == {sentence}, run.output
     assert len(run.tasks) == 1
+    assert "Traceback" not in run.output
 
 
 def test_more_threads_than_connections_are_told_with_the_arithmetic(validate):

@@ -305,6 +305,15 @@ def test_a_certificate_that_is_not_trusted_is_told_at_once(program, settings, to
     assert handshakes.get(timeout=10) == b""
 
 
+def test_a_bucket_may_be_part_of_the_name_that_the_server_has_to_prove(program, settings, tmp_path):
+    by_name = SETTINGS.format(root=tmp_path).replace("bucket_lookup = path", "bucket_lookup = dns")
+    (tmp_path / "settings.conf").write_text(by_name)
+    assert program.Settings.load(str(tmp_path / "settings.conf")).repositories[2].server == (
+        "vault.s3.example.org",
+        9000,
+    )
+
+
 def test_a_server_that_does_not_answer_is_left_to_restic(program, settings):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
