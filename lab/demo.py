@@ -104,18 +104,13 @@ def write(name: str, content: str) -> Path:
 
 def make_secrets() -> str:
     """Make what an operator of a new machine has: a key that it knows, its host key, the CA's root, the secrets."""
-    if not (DEMO / "key").exists():
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", HOST, "-f", DEMO / "key"]
-        if subprocess.run(command, check=False).returncode:
-            raise DemoError("ssh-keygen could not make a key; the reason stands above")
     for name in ("secret_key", "backups_passphrase"):
         if not (DEMO / name).exists():
             write(name, secrets.token_urlsafe(50))
-    hosts.wait_until_started(HOST, ACME)
-    write("known_hosts", hosts.let_in(HOST, (DEMO / "key.pub").read_text()))
+    hosts.reach(HOST, NETWORK, DEMO)
+    hosts.wait_for_acme(ACME)
     write("acme-root.pem", hosts.docker("exec", ACME, "cat", "/acme/root.pem"))
     write("acme-ca.pem", hosts.docker("exec", ACME, "cat", "/acme/ca.pem"))
-    write("ssh_config", f"# ssh -F .demo/ssh_config {HOST}\n{hosts.ssh_config(HOST, address(), DEMO)}")
     return "keys, secrets and trust anchors in .demo"
 
 

@@ -114,11 +114,14 @@ def _answers(url: str) -> bool:
         return False
 
 
-def wait_until_started(host: str, acme: str | None = None) -> None:
-    """Wait until sshd runs on a host, and until an ACME server answers. Raise HostError when one does not."""
-    wait(60, f"{host} has not started", lambda: succeeds("docker", "exec", host, "systemctl", "is-active", "ssh"))
-    if acme:
-        wait(60, f"{acme} does not answer", lambda: succeeds("docker", "exec", acme, "test", "-s", "/acme/root.pem"))
+def wait_for_host(name: str) -> None:
+    """Wait until sshd runs on a host. Raise HostError when it does not."""
+    wait(60, f"{name} has not started", lambda: succeeds("docker", "exec", name, "systemctl", "is-active", "ssh"))
+
+
+def wait_for_acme(name: str) -> None:
+    """Wait until an ACME server answers. Raise HostError when it does not."""
+    wait(60, f"{name} does not answer", lambda: succeeds("docker", "exec", name, "test", "-s", "/acme/root.pem"))
 
 
 def let_in(host: str, public_key: str) -> str:
@@ -145,12 +148,14 @@ Host {host}
 def reach(host: str, network: str, folder: Path) -> str:
     """Let in whoever has a folder, once the host has started: its key, made where missing, known_hosts, ssh_config.
 
-    Returns the host's address.
+    Returns the host's address. Raises HostError when there is no key or no host.
     """
     key = folder / "key"
     if not key.exists():
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    wait_until_started(host)
+        make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host, "-f", str(key)]
+        if subprocess.run(make, check=False).returncode:
+            raise HostError("ssh-keygen could not make a key; the reason stands above")
+    wait_for_host(host)
     (folder / "known_hosts").write_text(let_in(host, key.with_suffix(".pub").read_text()))
     place = address(host, network)
     (folder / "ssh_config").write_text(ssh_config(host, place, folder))

@@ -24,7 +24,7 @@ def start(name: str, network: str, folder: Path, image: str, aliases: tuple[str,
     Its key is made in `folder`: of a kind that pgBackRest takes as well, RSA in PEM form.
     """
     hosts.start_host(name, network, image, aliases=aliases)
-    hosts.wait_until_started(name)
+    hosts.wait_for_host(name)
     key = folder / "keeper"
     if not key.exists():
         kind = ["-t", "rsa", "-b", "3072", "-m", "PEM"]

@@ -21,7 +21,7 @@ def machine(tmp_path_factory) -> Machine:
         hosts.start_acme(ACME, NETWORK)
         hosts.start_host(HOST, NETWORK, IMAGE, aliases=DOMAINS.values())
         address = hosts.reach(HOST, NETWORK, folder)
-        hosts.wait_until_started(HOST, ACME)
+        hosts.wait_for_acme(ACME)
         for name in ("root", "ca"):
             (folder / f"acme-{name}.pem").write_text(hosts.docker("exec", ACME, "cat", f"/acme/{name}.pem"))
         yield Machine(HOST, folder, address, ACME, DOMAINS, SETTINGS, LOGS)

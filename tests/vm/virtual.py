@@ -298,7 +298,7 @@ def start() -> tuple[VirtualMachine, float]:
     hosts.docker("network", "create", NETWORK)
     hosts.start_acme(ACME, NETWORK)
     beyond = keeper.start(KEEPER, NETWORK, OPERATOR, "groundwork-host:debian-13", aliases=(KEEPER_NAME,))
-    hosts.wait_until_started(KEEPER, ACME)
+    hosts.wait_for_acme(ACME)
     for name in ("root", "ca"):
         (OPERATOR / f"acme-{name}.pem").write_text(hosts.docker("exec", ACME, "cat", f"/acme/{name}.pem"))
     shutil.copy(disk.key, OPERATOR / "key")

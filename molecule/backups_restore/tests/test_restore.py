@@ -265,6 +265,9 @@ def test_a_time_that_an_earlier_restore_has_left_behind_is_found_again(host, sql
         assert done.rc == 0, done.stdout + done.stderr
         assert restore("swap").rc == 0
         assert sql("SELECT count(*) FROM twice") == rows
+        # Without it, whoever goes back to a time after this restore is not led there.
+        timeline = sql("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)")
+        assert host.check_output(f"find {REPOSITORY}/archive/main -name '{timeline}.history*'")
     sql("DROP TABLE twice")
     drop_kept(host, data)
 
