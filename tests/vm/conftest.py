@@ -100,6 +100,7 @@ def fault(
     @contextmanager
     def begin(name: str, expected: str) -> Iterator[Fault]:
         seen = Fault(name, expected)
+        record.faults.append(seen)
         writer.until_it_writes()
         yield seen
         converged.until_the_site_answers()
@@ -108,6 +109,5 @@ def fault(
         seen.confirmed = len(writer.confirmed)
         assert not lost, f"{len(lost)} of {seen.confirmed} confirmed rows are gone, such as {min(lost)}"
         assert seen.happened, "the test has to say what happened"
-        record.faults.append(seen)
 
     return begin
