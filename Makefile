@@ -52,5 +52,5 @@ test-vm: PYTEST = $(PYTHON) -m pytest -p no:cacheprovider
 test-vm: setup ## The site on a booted machine, reboots and faults: SYSTEM=debian-12, VM_IMAGE=<cloud image>, TESTS=<part>
 	@$(PYTEST) -q --collect-only $(or $(TESTS),tests/vm)
 	@lab/engine.sh
-	@$(PYTHON) lab/images.py debian-13 pebble vm
+	@$(PYTHON) lab/images.py debian-13 pebble bucket vm
 	@$(PYTEST) -x -v --durations=0 --durations-min=1 $(or $(TESTS),--record tests/vm)

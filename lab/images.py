@@ -1,9 +1,9 @@
 """Build the images of the test bench without an image registry: bare Debian hosts, an ACME server, a browser, services.
 
 Usage: images.py [--clean] [debian-13] [debian-12] [ubuntu-24.04] ... [pebble] [browser] [services]
-                 [grader] [vm]
+                 [bucket] [grader] [vm]
 Without a name it builds what the demo and the tests on hosts need: Debian 13, Debian 12, Pebble. "services" is
-PostgreSQL with Redis for the tests of the app, "grader" what `make grade` runs, "vm" what
+PostgreSQL with Redis for the tests of the app, "bucket" a server of S3, "grader" what `make grade` runs, "vm" what
 makes and runs virtual machines.
 
 An image carries a hash of its recipe as a label and is built again only when the recipe changes.
@@ -38,6 +38,7 @@ PACKAGES = (
     "systemd,systemd-sysv,dbus,udev,python3,python3-apt,sudo,iproute2,ca-certificates,openssh-server,openssl,cron"
 )
 SERVICES = "groundwork-services:latest"
+BUCKET = "groundwork-bucket:latest"
 GRADER = "groundwork-grader:latest"
 VM = "groundwork-vm:latest"
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
@@ -156,6 +157,13 @@ def make_services() -> bool:
     return build(SERVICES, "groundwork-host:debian-13", "services.Dockerfile", ["services-start"])
 
 
+def make_bucket() -> bool:
+    """Build the image of the S3 server. Return false when the one that is there is current."""
+    make_host("debian-13")
+    files = ["bucket-start", "bucket.conf", "../../requirements/s3.txt"]
+    return build(BUCKET, "groundwork-host:debian-13", "bucket.Dockerfile", files)
+
+
 def make_grader() -> bool:
     """Build the image of the graders. Return false when the one that is there is current."""
     make_host("debian-13")
@@ -173,6 +181,7 @@ BESIDE = {
     "pebble": make_pebble,
     "browser": make_browser,
     "services": make_services,
+    "bucket": make_bucket,
     "grader": make_grader,
     "vm": make_vm,
 }

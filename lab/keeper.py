@@ -1,12 +1,14 @@
-"""An OpenSSH server on a host of its own, which keeps the backups of another one. Standard library only."""
+"""A server that keeps the backups of another host: of ssh, or of S3. Standard library only."""
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from pathlib import Path
 
 import hosts
 
+READY = "/bucket/ready"
 MAKE = """
 set -e
 useradd --home-dir / --shell /usr/sbin/nologin --password '*' keeper
@@ -18,8 +20,8 @@ systemctl restart ssh
 """
 
 
-def start(name: str, network: str, folder: Path, image: str, aliases: tuple[str, ...] = ()) -> dict:
-    """Start it and return the entry of backups_repositories that leads to it, by its first alias or its name.
+def start_ssh(name: str, network: str, folder: Path, image: str, aliases: tuple[str, ...] = ()) -> dict:
+    """Start one of ssh and return the entry of backups_repositories that leads to it, by its first alias or its name.
 
     Its key is made in `folder`: of a kind that pgBackRest takes as well, RSA in PEM form.
     """
@@ -38,4 +40,25 @@ def start(name: str, network: str, folder: Path, image: str, aliases: tuple[str,
         "user": "keeper",
         "private_key": key.read_text(),
         "host_public_keys": [" ".join(line.split()[:2]) for line in public.splitlines()],
+    }
+
+
+def start_s3(name: str, network: str, alias: str) -> dict:
+    """Start one of S3 and return the entry of backups_repositories that leads to it by its alias.
+
+    It keeps all that it gets in memory, and takes any key.
+    """
+    known = ("--network-alias", alias, "--env", f"NAME={alias}")
+    hosts.docker("run", "--detach", "--name", name, "--network", network, *known, "groundwork-bucket")
+    hosts.wait(60, f"{name} does not answer", lambda: hosts.succeeds("docker", "exec", name, "test", "-e", READY))
+    return {
+        "type": "s3",
+        "path": "/keep",
+        "host": alias,
+        "bucket": "vault",
+        "region": "eu-1",
+        "uri_style": "path",
+        "access_key": "keeper",
+        "secret_key": secrets.token_urlsafe(40),
+        "certificate_authority": hosts.docker("exec", name, "cat", "/bucket/cert.pem"),
     }

@@ -52,8 +52,6 @@ class Record:
     start: float = field(default_factory=time.monotonic)
     figures: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
-    """Faults that were not drilled, and why."""
     system: str = ""
     """What was booted, in a few words: the title of its sections."""
     machine: str = ""
@@ -73,7 +71,6 @@ class Record:
         figures = _table(("what", "figure"), self.figures.items())
         _put(TESTED, TESTED_HEAD, self.system, f"{said}\n\n{figures}")
         rows = [(fault.name, fault.expected, fault.happened, fault.verdict) for fault in self.faults]
-        rows += [(name, "not drilled", reason, "") for name, reason in self.left_out.items()]
         faults = _table(("fault", "expected", "what happened", "confirmed rows"), rows)
         _put(RELIABILITY, RELIABILITY_HEAD, self.system, f"{when}.\n\n{faults}")
 

@@ -376,11 +376,7 @@ def test_the_acme_server_is_away_for_several_renewals(converged, fault, due):
         seen.happened = "three attempts failed and named it; when it was back, the next one renewed"
 
 
-def test_the_keeper_of_the_backups_is_away(converged, fault, record):
-    if KEEPER_NAME not in str(converged.settings["backups_repositories"]):
-        reason = "this pgBackRest does not know sftp"
-        record.left_out["off-host repository away during a backup"] = reason
-        pytest.skip(reason)
+def test_the_keeper_of_the_backups_is_away(converged, fault):
     with fault(
         "off-host repository away during a backup",
         "the backup names it and is made in the other one; what it has missed follows when it is back",

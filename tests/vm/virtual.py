@@ -36,7 +36,7 @@ OPERATOR = PLACE / "operator"
 LOGS = machines.ROOT / ".cache" / "test" / "vm"
 LYNIS = "/root/lynis"
 BASE_DEFAULTS = machines.ROOT / "roles" / "base" / "defaults" / "main.yml"
-# Their pgBackRest does not know sftp, so a directory keeps their backups.
+# Their pgBackRest does not know sftp, so a bucket keeps their backups.
 WITHOUT_SFTP = ("debian-12", "ubuntu-22.04")
 SSH_SECONDS = 600
 """How long a machine may take to let in, emulated on a machine that does other things too."""
@@ -297,7 +297,6 @@ def start() -> tuple[VirtualMachine, float]:
     disk = vm.disk_from(IMAGE) if IMAGE else vm.disk_of(SYSTEM)
     hosts.docker("network", "create", NETWORK)
     hosts.start_acme(ACME, NETWORK)
-    beyond = keeper.start(KEEPER, NETWORK, OPERATOR, "groundwork-host:debian-13", aliases=(KEEPER_NAME,))
     hosts.wait_for_acme(ACME)
     for name in ("root", "ca"):
         (OPERATOR / f"acme-{name}.pem").write_text(hosts.docker("exec", ACME, "cat", f"/acme/{name}.pem"))
@@ -310,6 +309,10 @@ def start() -> tuple[VirtualMachine, float]:
     machine = machine_of({})
     seconds = machine.until_it_lets_in()
     local = {"type": "directory", "path": "/var/lib/pgbackrest"}
+    if machine.system in WITHOUT_SFTP:
+        beyond = keeper.start_s3(KEEPER, NETWORK, KEEPER_NAME)
+    else:
+        beyond = keeper.start_ssh(KEEPER, NETWORK, OPERATOR, "groundwork-host:debian-13", aliases=(KEEPER_NAME,))
     settings = {
         # Where this test comes from; it asks more often than the firewall's limit of ssh allows.
         "groundwork_operator_networks": [gateway()],
@@ -327,7 +330,7 @@ def start() -> tuple[VirtualMachine, float]:
         "backups_physical_enabled": True,
         "backups_files_enabled": True,
         "backups_passphrase": secrets.token_urlsafe(40),
-        "backups_repositories": [local] if machine.system in WITHOUT_SFTP else [local, beyond],
+        "backups_repositories": [local, beyond],
         "gunicorn_app_source": {"type": "directory", "path": str(code)},
         "gunicorn_app_secrets": {"SECRET_KEY": secrets.token_urlsafe(50)},
     }
