@@ -18,14 +18,15 @@ TESTED_HEAD = """\
 
 Written by `make test-vm`, which booted a bare virtual machine, took it through all of `tests/vm`, and passed.
 An emulated processor is several times slower than a real one: compare its figures with each other.
+The inventory has what `docs/security.md` names for a few points more by Lynis.
 Where the disk is made from packages the emulator starts the kernel itself, so no boot loader is tested.
 """
 RELIABILITY_HEAD = """\
 # What happens when
 
-Written by `make test-vm` out of the drills in `tests/vm`, which passed. During each fault rows are written to the
-site's database, one transaction each, and counted from outside once PostgreSQL has confirmed them; after it all of them
-have to be there. The power is cut by killing the emulator: what the machine's kernel had not handed to the disk is
+Written by `make test-vm` out of the drills in `tests/vm`, which passed. Rows are written to the site's database all the
+time, one transaction each, and counted from outside once PostgreSQL has confirmed them; after each fault all that were
+ever confirmed have to be there. Only while a restored copy takes its place nothing is written. The power is cut by killing the emulator: what the machine's kernel had not handed to the disk is
 lost, and nothing else, so a disk that forgets what it was handed is not covered.
 """
 
