@@ -27,8 +27,8 @@ RELIABILITY_HEAD = """\
 Written by `make test-vm` out of the drills in `tests/vm`, which passed. Rows are written to the site's database all the
 time, one transaction each, and counted from outside once PostgreSQL has confirmed them; after each fault all that were
 ever confirmed have to be there. Only while a restored copy takes its place nothing is written.
-The power is cut by killing the emulator: what the machine's kernel had not handed to the disk is lost, and nothing else,
-so a disk that forgets what it was handed is not covered.
+The power is cut by killing the emulator: what the machine's kernel had not handed to the disk is lost, and nothing
+else, so a disk that forgets what it was handed is not covered.
 """
 
 
