@@ -181,7 +181,9 @@ def run(step: Step) -> Result:
 
 def telling(lines: list[str], length: int = 25) -> list[str]:
     """Return the lines that tell why a step failed: from the first complaint on, else the last ones."""
-    complaint = re.compile(r"fatal: \[|UNREACHABLE!|^\[ERROR\]|^=+ FAILURES =+|^Idempotence test failed|^ERROR ")
+    complaint = re.compile(
+        r"fatal: \[|UNREACHABLE!|^\[ERROR\]|^=+ (FAILURES|ERRORS) =+|^Idempotence test failed|^ERROR "
+    )
     first = next((number for number, line in enumerate(lines) if complaint.search(line)), len(lines) - length)
     return lines[max(first - 2, 0) :][:length]
 
@@ -195,6 +197,13 @@ def report(result: Result) -> None:
         log = LOGS / f"{result.step.name}.log"
         print("\n".join(f"  | {line[:200]}" for line in telling(log.read_text().rstrip().splitlines())))
         print(f"  the whole log: {log.relative_to(ROOT)}", flush=True)
+
+
+def blame(result: Result) -> str:
+    """One line for the end of the run: which tests of a step failed, and how, as pytest sums it up."""
+    log = (LOGS / f"{result.step.name}.log").read_text()
+    tests = re.findall(r"^(?:FAILED|ERROR) \S+::.*$", log, re.MULTILINE)
+    return f"{result.step.name} failed: {'; '.join(line[:300] for line in tests) or 'its log says why'}"
 
 
 def choose(steps: list[Step], names: list[str]) -> list[Step]:
@@ -234,6 +243,9 @@ def main() -> int:
     carry_out([step for step in steps if step not in first + last], STEPS_AT_A_TIME)
     carry_out(last, 1)
     failed = sum(result.failed for result in results)
+    for result in results:
+        if result.failed:
+            print(blame(result))
     print(f"{sum(result.passed for result in results)} passed, {failed} failed")
     return 1 if failed else 0
 

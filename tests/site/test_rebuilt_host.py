@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif("debian-12" in IMAGE, reason="its pgBackRest doe
 def keeper(machine: Machine) -> Iterator[dict]:
     """A host that keeps the backups, and the entry of backups_repositories that leads to it."""
     try:
-        yield keepers.start(KEEPER, NETWORK, machine.folder, IMAGE)
+        yield keepers.start_ssh(KEEPER, NETWORK, machine.folder, IMAGE)
     finally:
         hosts.remove([KEEPER])
 
