@@ -421,6 +421,8 @@ def switch(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     builder.publish_static()
     sync_file_system(site.static_directory)
     try:
+        # From here until the old slot has drained both start with the host, so that the one that is asked is there.
+        site.enable(slot)
         proxy.point_to(slot)
     except Refusal as refusal:
         if needed:

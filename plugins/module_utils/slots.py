@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 import secrets
 
-from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged
+from ansible_collections.groundwork.django.plugins.module_utils.commands import run_merged, sync_file_system
 from ansible_collections.groundwork.django.plugins.module_utils.files import (
     Refusal,
     read_json,
     read_text,
+    sync_directory,
     write_atomically,
     write_json,
 )
@@ -38,10 +39,11 @@ def last_line(text: str) -> str:
 
 
 def link(target: str, path: str) -> None:
-    """Make or replace a symbolic link in one step."""
+    """Make or replace a symbolic link in one step, which a power cut does not take back."""
     staged = f"{path}.{secrets.token_hex(4)}"
     os.symlink(target, staged)
     os.rename(staged, path)
+    sync_directory(os.path.dirname(path))
 
 
 def read_link(path: str) -> str:
@@ -150,6 +152,13 @@ class Site:
     def is_active(self, slot: str) -> bool:
         """Whether the unit of a slot runs."""
         return self.properties(self.unit(slot), "ActiveState").get("ActiveState") in ("active", "reloading")
+
+    def enable(self, slot: str) -> None:
+        """Have the unit of a slot start with the host. Raises Refusal."""
+        code, output = run_merged(["systemctl", "enable", "--quiet", "--", self.unit(slot)])
+        if code != 0:
+            raise Refusal(f"{self.unit(slot)} cannot be enabled: {last_line(output)}")
+        sync_file_system(UNITS)
 
     def stop(self, slot: str) -> None:
         """Stop the unit of a slot and forget its failure."""

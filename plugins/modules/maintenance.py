@@ -18,6 +18,13 @@ options:
     type: str
     choices: ["on", "read_only", "off"]
     required: true
+  passing:
+    description:
+      - Whether O(mode) ends when the host is started again, so that a run that is lost closes nothing for good.
+      - O(flags) are links to a file below C(/run) then, and with C(read_only) nobody can write to the server of
+        O(database), by way of C(/run/groundwork/passing/postgres.conf), which the role postgres has it read.
+    type: bool
+    default: false
   flags:
     description: Files that are there in some of the modes, and only then.
     type: list

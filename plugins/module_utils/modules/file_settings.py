@@ -24,24 +24,28 @@ from ansible_collections.groundwork.django.plugins.module_utils.files import (
 ARGUMENTS = {
     "path": {"type": "path", "required": True},
     "settings": {"type": "dict", "required": True},
+    "separator": {"type": "str", "default": "\t"},
 }
 """Options of the module."""
 NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
-def with_settings(text: str, settings: dict[str, str]) -> str:
-    """`text` with one line for each setting, where the first one of that name was or at the end; all others stay."""
+def with_settings(text: str, settings: dict[str, str], separator: str = "\t") -> str:
+    """`text` with one line for each setting, where the first one of that name was or at the end; all others stay.
+
+    separator: what a new line has between name and value; a line that is there may have other blanks around it.
+    """
     lines = text.splitlines()
     missing = dict(settings)
     kept = []
     for line in lines:
-        name, *rest = line.split(maxsplit=1)[:2] or [""]
+        name, *rest = (part.strip() for part in line.strip().split(separator.strip() or None, maxsplit=1) or [""])
         if name not in settings:
             kept.append(line)
         elif name in missing:
             wanted = missing.pop(name)
-            kept.append(line if rest and rest[0].strip() == wanted else f"{name}\t{wanted}")
-    return "\n".join([*kept, *(f"{name}\t{value}" for name, value in missing.items())]) + "\n"
+            kept.append(line if rest and rest[0] == wanted else f"{name}{separator}{wanted}")
+    return "\n".join([*kept, *(f"{name}{separator}{value}" for name, value in missing.items())]) + "\n"
 
 
 def checked(settings: dict) -> dict[str, str]:
@@ -76,10 +80,13 @@ def carry_out(module: AnsibleModule) -> None:
         settings = checked(module.params["settings"])
         check_parents(path)
         info = lstat(path)
+        if info is None and module.check_mode:
+            # Its package comes with the real run.
+            module.exit_json(changed=bool(settings))
         if info is None or not stat.S_ISREG(info.st_mode):
             raise Refusal(f"{path} is no regular file; only settings of a file that is there are changed.")
         before = read_text(path)
-        after = with_settings(before, settings) if settings else before
+        after = with_settings(before, settings, module.params["separator"]) if settings else before
         if after != before and not module.check_mode:
             write(path, after.encode("utf-8", "surrogateescape"), info)
     except Refusal as refusal:

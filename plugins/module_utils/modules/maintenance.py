@@ -4,15 +4,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import postgres
 from ansible_collections.groundwork.django.plugins.module_utils.commands import run
 from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, write_atomically
+from ansible_collections.groundwork.django.plugins.module_utils.slots import link
+
+PASSING = "/run/groundwork/passing"
+"""What closes a site in passing: a host that is started again knows nothing of it."""
+CLOSED = f"{PASSING}/closed"
+DATABASE = f"{PASSING}/postgres.conf"
+"""The role postgres has the server read it where it is there."""
+TAKE_OVER_SECONDS = 15
 
 ARGUMENTS = {
     "mode": {"type": "str", "choices": ["on", "read_only", "off"], "required": True},
+    "passing": {"type": "bool", "default": False},
     "flags": {
         "type": "list",
         "elements": "dict",
@@ -42,24 +53,37 @@ ARGUMENTS = {
 """Options of the module."""
 
 
-def set_flag(path: str, wanted: bool, check: bool) -> str:
-    """Make or remove a file. Returns what was done, empty where nothing had to be. Raises Refusal."""
-    if os.path.lexists(path) == wanted:
+def set_flag(path: str, wanted: bool, check: bool, passing: bool = False) -> str:
+    """Make or remove a file. Returns what was done, empty where nothing had to be. Raises Refusal.
+
+    passing: make a link to one that the next start of the host takes away.
+    """
+    # A link whose file is gone is no flag any more.
+    there = os.path.exists(path) and os.path.islink(path) == passing if wanted else os.path.lexists(path)
+    if there == wanted:
         return ""
     if wanted and not os.path.isdir(os.path.dirname(path)):
         raise Refusal(f"{os.path.dirname(path)} is not on the host: apply the whole site once first.")
     if not check:
-        if wanted:
-            write_atomically(path, b"", 0o644)
-        else:
+        if not wanted:
             os.unlink(path)
+        elif passing:
+            write_atomically(CLOSED, b"", 0o644)
+            link(CLOSED, path)
+        else:
+            write_atomically(path, b"", 0o644)
     return f"{'make' if wanted else 'remove'} {path}"
+
+
+def server_of(database: dict) -> postgres.Server:
+    """The server of a database."""
+    versions = postgres.installed_versions()
+    return postgres.Server(versions[-1] if versions else "", database["port"])
 
 
 def set_database(database: dict, read_only: bool, check: bool) -> str:
     """Have a role read only, or write again, in sessions from now on. Returns what was done. Raises Refusal."""
-    versions = postgres.installed_versions()
-    server = postgres.Server(versions[-1] if versions else "", database["port"])
+    server = server_of(database)
     name, user = postgres.literal(database["name"]), postgres.literal(database["user"])
     found = server.ask(f"""
         SELECT json_build_object('read_only', EXISTS (
@@ -81,6 +105,35 @@ def set_database(database: dict, read_only: bool, check: bool) -> str:
             WHERE usename = {user} AND datname = {name} AND state = 'idle';
         """)
     return f"{'keep' if read_only else 'let'} {database['user']} {'from writing' if read_only else 'write'}"
+
+
+def set_server(database: dict, read_only: bool, check: bool) -> str:
+    """Have nobody write to the server of a database in transactions from now on, or let them, until the host starts
+    again. Returns what was done. Raises Refusal.
+
+    It is the server and not the role, so that a copy that takes its place is read only too.
+    """
+    if os.path.exists(DATABASE) == read_only:
+        return ""
+    if not check:
+        if read_only:
+            write_atomically(DATABASE, b"default_transaction_read_only = on\n", 0o644)
+        else:
+            os.unlink(DATABASE)
+        # One that does not run reads it when it starts.
+        with contextlib.suppress(postgres.Unreachable):
+            have_read(server_of(database), "on" if read_only else "off")
+    return f"{'keep everybody from writing' if read_only else 'let everybody write'} to PostgreSQL"
+
+
+def have_read(server: postgres.Server, read_only: str) -> None:
+    """Have a server read its settings, and wait until a new session begins with `on` or `off`. Raises Refusal."""
+    server.run("SELECT pg_reload_conf();")
+    end = time.monotonic() + TAKE_OVER_SECONDS
+    while server.run("SHOW default_transaction_read_only;").strip() != read_only:
+        if time.monotonic() > end:
+            raise Refusal(f"PostgreSQL has not read {DATABASE} within {TAKE_OVER_SECONDS} s.")
+        time.sleep(0.1)
 
 
 def renew_pool(pool: dict, read_only: bool, check: bool) -> str:
@@ -111,13 +164,17 @@ def renew_pool(pool: dict, read_only: bool, check: bool) -> str:
 
 def carry_out(module: AnsibleModule) -> None:
     """Do the work of the module and end by its exit_json or fail_json."""
-    mode, database, pool = (module.params[name] for name in ("mode", "database", "pool"))
+    mode, passing, database, pool = (module.params[name] for name in ("mode", "passing", "database", "pool"))
+    check = module.check_mode
     try:
-        actions = [set_flag(flag["path"], mode in flag["modes"], module.check_mode) for flag in module.params["flags"]]
+        actions = [set_flag(flag["path"], mode in flag["modes"], check, passing) for flag in module.params["flags"]]
         if database:
-            actions.append(set_database(database, mode == "read_only", module.check_mode))
-        if pool:
-            actions.append(renew_pool(pool, mode == "read_only", module.check_mode))
+            if not passing:
+                actions.append(set_database(database, mode == "read_only", check))
+            actions.append(set_server(database, mode == "read_only" and passing, check))
+        # What the server has read counts for the connections that a pool has, too.
+        if pool and not passing:
+            actions.append(renew_pool(pool, mode == "read_only", check))
     except Refusal as refusal:
         module.fail_json(msg=str(refusal))
     done = [action for action in actions if action]

@@ -18,6 +18,12 @@ def test_a_value_that_is_right_stays_as_it_is_written():
     assert file_settings.with_settings(TEXT, {"UMASK": "022", "PASS_MAX_DAYS": "99999"}) == TEXT
 
 
+def test_names_and_values_may_be_parted_by_another_sign():
+    text = "# a = 0\na = SUSPEND\nb=1\nc = a = b\n"
+    wanted = {"a": "SYSLOG", "b": "1", "d": "2"}
+    assert file_settings.with_settings(text, wanted, " = ") == text.replace("SUSPEND", "SYSLOG") + "d = 2\n"
+
+
 def test_what_is_only_in_a_comment_is_added():
     assert file_settings.with_settings("#UMASK 077", {"UMASK": "027"}) == "#UMASK 077\nUMASK\t027\n"
 

@@ -20,6 +20,28 @@ def test_a_flag_is_made_and_removed_once(tmp_path):
     assert maintenance.set_flag(str(flag), False, False) == ""
 
 
+def test_a_flag_in_passing_is_gone_when_the_host_has_been_started_again(tmp_path, monkeypatch):
+    flag, closed = tmp_path / "read_only", tmp_path / "run" / "closed"
+    monkeypatch.setattr(maintenance, "CLOSED", str(closed))
+    for _start in range(2):
+        assert maintenance.set_flag(str(flag), True, False, passing=True) == f"make {flag}"
+        assert flag.is_file()
+        assert maintenance.set_flag(str(flag), True, False, passing=True) == ""
+        closed.unlink()
+        assert not flag.exists()
+    assert maintenance.set_flag(str(flag), False, False) == f"remove {flag}"
+    assert not flag.is_symlink()
+
+
+def test_a_flag_in_passing_becomes_one_that_stays(tmp_path, monkeypatch):
+    flag, closed = tmp_path / "read_only", tmp_path / "run" / "closed"
+    monkeypatch.setattr(maintenance, "CLOSED", str(closed))
+    maintenance.set_flag(str(flag), True, False, passing=True)
+    assert maintenance.set_flag(str(flag), True, False) == f"make {flag}"
+    closed.unlink()
+    assert flag.is_file()
+
+
 def test_check_mode_says_the_same_and_does_nothing(tmp_path):
     flag = tmp_path / "read_only"
     assert maintenance.set_flag(str(flag), True, True) == f"make {flag}"
