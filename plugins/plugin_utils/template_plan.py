@@ -13,7 +13,7 @@ import time
 
 from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.module_utils.common.text.converters import to_bytes, to_text
+from ansible.module_utils.common.text.converters import to_text
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.template import trust_as_template
 
@@ -103,11 +103,64 @@ def variables_of(source: str, full: str, path: str) -> dict[str, object]:
     }
 
 
+def read_text(path: str) -> str:
+    """Content of a file; bytes that are no text survive as such."""
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return stream.read()
+
+
 def managed_text(full: str) -> str:
     """The variable ansible_managed as the setting of the same name forms it."""
     form = constants.config.get_config_value("DEFAULT_MANAGED_STR")
     text = form.format(host="{{ template_host }}", uid="{{ template_uid }}", file="{{ template_path }}")
     return trust_as_template(time.strftime(text, time.localtime(os.stat(full).st_mtime)))
+
+
+class Renderer:
+    """Renders single templates exactly as ansible.builtin.template does.
+
+    loader, templar: those of the plugin. variables: what templates see. lstrip_blocks: as Jinja has it.
+    """
+
+    def __init__(self, loader, templar, variables: dict, lstrip_blocks: bool = False) -> None:
+        self._loader = loader
+        self._templar = templar
+        self._variables = variables
+        self._overrides = {"trim_blocks": True, "lstrip_blocks": lstrip_blocks, "newline_sequence": "\n"}
+        self._base = [*variables.get("ansible_search_path", []), loader.get_basedir()]
+        self._templars: dict[str, object] = {}
+
+    def text(self, full: str, source: str, path: str = "", root: str = "", item: object = None) -> str:
+        """The text of the template in the file `full`. Raises AnsibleActionFail with one sentence.
+
+        source: its name below the templates/ of a role, whose directory is `root`. path: where the text goes. item:
+        what it sees as template_item.
+        """
+        variables = {**self._variables, **variables_of(source, full, path)}
+        if item is not None:
+            variables["template_item"] = item
+        if "ansible_managed" not in variables:
+            variables["ansible_managed"] = managed_text(full)
+        try:
+            text = trust_as_template(self._loader.get_text_file_contents(full))
+            templar = self._templar_of(os.path.dirname(full), root, variables)
+            result = templar.template(text, escape_backslashes=False, overrides=self._overrides)
+        except AnsibleError as error:
+            raise AnsibleActionFail(f"templates/{source} cannot be rendered: {to_text(error.message)}") from error
+        return "" if result is None else str(result)
+
+    def _templar_of(self, folder: str, root: str, variables: dict):
+        """A templar that finds what templates of a folder include, and sees variables."""
+        templar = self._templars.get(folder)
+        if templar is None:
+            search = []
+            for place in (*self._base, *([root] if root else []), folder):
+                search += [os.path.join(place, "templates"), place]
+            templar = self._templar.copy_with_new_env(searchpath=search, available_variables=variables)
+            self._templars[folder] = templar
+        else:
+            templar.available_variables = variables
+        return templar
 
 
 class TemplatePlanner:
@@ -179,12 +232,16 @@ class TemplatePlanner:
             if not any(fnmatch.fnmatchcase(path, entry["path"]) for path in known):
                 raise AnsibleActionFail(f'The pattern "{entry["path"]}" of files matches no target path.')
 
-        render = self._renderer(args)
+        lstrip_blocks = boolean(args.get("lstrip_blocks") or False)
+        renderer = Renderer(self._loader, self._templar, self._task_vars, lstrip_blocks)
         files = []
         for path, (root, source, item) in wanted.items():
-            attributes = attributes_of(path, entries)
-            content = render(root, source, path, item)
-            files.append({"path": path, "content": content.decode("utf-8", "surrogateescape"), **attributes})
+            full = os.path.join(root, source)
+            if source.endswith(".j2"):
+                content = renderer.text(full, source, path, os.path.dirname(root), item)
+            else:
+                content = read_text(full)
+            files.append({"path": path, "content": content, **attributes_of(path, entries)})
         return {
             "files": files,
             "directories": directories,
@@ -268,43 +325,3 @@ class TemplatePlanner:
             if os.path.exists(os.path.join(templates, relative)):
                 return templates, relative
         raise AnsibleActionFail(f"There is no templates/{relative} in {roots[0]}.")
-
-    def _renderer(self, args: dict):
-        """A function that renders one source exactly as ansible.builtin.template does."""
-        overrides = {
-            "trim_blocks": True,
-            "lstrip_blocks": boolean(args.get("lstrip_blocks") or False),
-            "newline_sequence": "\n",
-        }
-        base = [*self._task_vars.get("ansible_search_path", []), self._loader.get_basedir()]
-        templars: dict[str, object] = {}
-
-        def render(root: str, source: str, path: str, item: object) -> bytes:
-            full = os.path.join(root, source)
-            if not source.endswith(".j2"):
-                with open(full, "rb") as stream:
-                    return stream.read()
-            folder = os.path.dirname(full)
-            variables = dict(self._task_vars)
-            variables.update(variables_of(source, full, path))
-            if item is not None:
-                variables["template_item"] = item
-            if "ansible_managed" not in variables:
-                variables["ansible_managed"] = managed_text(full)
-            templar = templars.get(folder)
-            if templar is None:
-                search = []
-                for place in (*base, os.path.dirname(root), folder):
-                    search += [os.path.join(place, "templates"), place]
-                templar = self._templar.copy_with_new_env(searchpath=search, available_variables=variables)
-                templars[folder] = templar
-            else:
-                templar.available_variables = variables
-            try:
-                text = trust_as_template(self._loader.get_text_file_contents(full))
-                result = templar.template(text, escape_backslashes=False, overrides=overrides)
-            except AnsibleError as error:
-                raise AnsibleActionFail(f"templates/{source} cannot be rendered: {to_text(error.message)}") from error
-            return to_bytes("" if result is None else result, errors="surrogate_or_strict")
-
-        return render
