@@ -24,6 +24,7 @@ class Writer:
     def __init__(self, machine: VirtualMachine):
         self.machine = machine
         self.confirmed: set[int] = set()
+        self._last = time.monotonic()
         self._number = time.time_ns()
         self._going = threading.Event()
         self._thread: threading.Thread | None = None
@@ -49,6 +50,10 @@ class Writer:
         there = self.machine.sql("SELECT number FROM confirmed_rows").split()
         return confirmed - {int(number) for number in there}
 
+    def since_the_last(self) -> float:
+        """Seconds since a row was confirmed."""
+        return time.monotonic() - self._last
+
     def until_it_writes(self) -> None:
         """Wait until another row is confirmed."""
         before = len(self.confirmed)
@@ -60,6 +65,7 @@ class Writer:
             try:
                 if self._write(self._number):
                     self.confirmed.add(self._number)
+                    self._last = time.monotonic()
             except OSError:
                 self._end()
                 time.sleep(1)
