@@ -10,7 +10,7 @@ export MOLECULE_COMMAND_BORDERS := false
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock images demo demo-down grade clean-images test test-molecule test-vm
+.PHONY: help setup lock images demo demo-down grade clean-images test test-molecule test-vm test-vm-down
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,3 +54,6 @@ test-vm: setup ## The site on a booted machine, reboots and faults: SYSTEM=debia
 	@lab/engine.sh
 	@$(PYTHON) lab/images.py debian-13 pebble bucket vm
 	@$(PYTEST) -x -v --durations=0 --durations-min=1 $(or $(TESTS),--record tests/vm)
+
+test-vm-down: ## Remove the machine that KEEP_VM=1 has left
+	@PYTHONPATH=lab $(PYTHON) tests/vm/virtual.py

@@ -48,9 +48,8 @@ def _disk(name: str, recipe: str, command: tuple[str, ...], fetch: Callable[[Pat
     folder = CACHE / f"{name}-{images.recipe_hash(images.built_hash(images.VM), recipe)}"
     if folder.exists():
         return Disk(folder)
-    for old in CACHE.glob(f"{name}-*"):
-        shutil.rmtree(old)
     making = CACHE / f"{name}-making"
+    shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True, mode=0o700)
     for key, comment in (("key", "operator"), ("host_key", "machine")):
         path = str(making / key)
@@ -60,6 +59,8 @@ def _disk(name: str, recipe: str, command: tuple[str, ...], fetch: Callable[[Pat
     security = ("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined")
     options = ("--rm", "--cap-add", "SYS_ADMIN", *security, "--volume", f"{making}:/vm")
     hosts.docker("run", *options, images.VM, *command, str(GIBIBYTES))
+    for old in set(CACHE.glob(f"{name}-*")) - {making}:
+        shutil.rmtree(old)
     making.rename(folder)
     return Disk(folder)
 
@@ -69,9 +70,22 @@ def complaint(system: str, image: str) -> str:
     if not image and system not in SYSTEMS:
         others = "; any other one is booted from its vendor's cloud image, by VM_IMAGE=<path or URL>"
         return f"SYSTEM is {system!r}; set it to one of {', '.join(SYSTEMS)}{others}."
-    if image and "://" not in image and not Path(image).is_file():
-        return f"VM_IMAGE is {image!r}, and there is no such file; set it to the path or the URL of a cloud image."
+    remedy = "set it to the path or the URL of a cloud image, qcow2 or raw."
+    if "://" in image:
+        known = image.startswith(("https://", "http://", "file://"))
+        return "" if known else f"VM_IMAGE is {image!r}, which is neither https:// nor http:// nor file://; {remedy}"
+    if image and not Path(image).is_file():
+        return f"VM_IMAGE is {image!r}, and there is no such file; {remedy}"
+    if image and not is_disk(Path(image)):
+        return f"VM_IMAGE is {image!r}, which is not the image of a disk; {remedy}"
     return ""
+
+
+def is_disk(path: Path) -> bool:
+    """Tell whether a file is the image of a disk that can be started from: a qcow2, or a raw one with a boot record."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    return head.startswith(b"QFI\xfb") or head[510:] == b"\x55\xaa"
 
 
 def disk_of(system: str) -> Disk:
@@ -81,7 +95,10 @@ def disk_of(system: str) -> Disk:
 
 
 def disk_from(source: str) -> Disk:
-    """Return the disk that a vendor's cloud image becomes; `source` is its path or URL. Raise HostError without it."""
+    """Return the disk that a vendor's cloud image becomes; `source` is its path or URL, as VM_IMAGE gives it.
+
+    Raise HostError where it cannot be fetched or is no disk.
+    """
 
     def fetch(making: Path) -> None:
         url = source if "://" in source else Path(source).resolve().as_uri()
@@ -90,9 +107,11 @@ def disk_from(source: str) -> Disk:
                 shutil.copyfileobj(answer, file)
                 missing = int(answer.headers["Content-Length"] or file.tell()) - file.tell()
         except OSError as error:
-            raise hosts.HostError(f"The image {source} cannot be fetched: {error}.") from error
+            raise hosts.HostError(f"VM_IMAGE is {source}, which cannot be fetched: {error}.") from error
         if missing:
-            raise hosts.HostError(f"The image {source} cannot be fetched: its last {missing} bytes did not come.")
+            raise hosts.HostError(f"VM_IMAGE is {source}, of which the last {missing} bytes did not come.")
+        if not is_disk(making / "image"):
+            raise hosts.HostError(f"VM_IMAGE is {source}, and what is there is not the image of a disk.")
 
     # A file that is another one now makes another disk; what is behind a URL is taken to stay the same.
     version = "" if "://" in source else f" {Path(source).stat().st_mtime_ns}"

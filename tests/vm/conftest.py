@@ -1,7 +1,8 @@
 """One booted virtual machine for all tests of this directory, which run in the order of their file names.
 
 VM_SYSTEM is debian-13 or debian-12, whose disk is made from packages; VM_IMAGE is the path or the URL of a vendor's
-cloud image instead. With KEEP_VM=1 the machine is left running, and the next run with KEEP_VM=1 goes on with it.
+cloud image instead. With KEEP_VM=1 the machine is left running, and the next run with KEEP_VM=1 goes on with it until
+`make test-vm-down`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from virtual import VirtualMachine
 from writer import Writer
 
 RECORD = pytest.StashKey[Record]()
-KEPT = bool(os.environ.get("KEEP_VM"))
+KEPT = os.environ.get("KEEP_VM", "") not in ("", "0")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

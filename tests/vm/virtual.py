@@ -38,6 +38,8 @@ LYNIS = "/root/lynis"
 BASE_DEFAULTS = machines.ROOT / "roles" / "base" / "defaults" / "main.yml"
 # Their pgBackRest does not know sftp, so a bucket keeps their backups.
 WITHOUT_SFTP = ("debian-12", "ubuntu-22.04")
+OWNER = "groundwork.checkout"
+"""Label of the network: the checkout whose machine it is."""
 SSH_SECONDS = 600
 """How long a machine may take to let in, emulated on a machine that does other things too."""
 SITE_SECONDS = 300
@@ -259,11 +261,33 @@ def machine_of(settings: dict) -> VirtualMachine:
 
 
 def kept() -> VirtualMachine | None:
-    """The machine that an earlier run has left, None if there is none."""
+    """The machine that an earlier run has left, None if there is none. Raise HostError where it is another one."""
     settings = OPERATOR / "settings.json"
     if not settings.exists() or not all(map(hosts.inspect, (HOST, ACME, KEEPER))):
         return None
+    check_owner()
+    there = (OPERATOR / "choice").read_text()
+    if there != choice():
+        raise hosts.HostError(
+            f"The machine that was kept is of {there}, not of {choice()}: make test-vm-down removes it."
+        )
     return machine_of(json.loads(settings.read_text()))
+
+
+def choice() -> str:
+    """What was asked for, as `make test-vm` takes it."""
+    return f"VM_IMAGE={IMAGE}" if IMAGE else f"SYSTEM={SYSTEM}"
+
+
+def check_owner() -> None:
+    """Raise HostError where the machine that is there is another checkout's."""
+    label = f'{{{{index .Labels "{OWNER}"}}}}'
+    done = subprocess.run(
+        ["docker", "network", "inspect", "--format", label, NETWORK], capture_output=True, text=True, check=False
+    )
+    owner = done.stdout.strip()
+    if owner not in ("", str(machines.ROOT)):
+        raise hosts.HostError(f"The machine that runs is of {owner}; remove it there with: make test-vm-down")
 
 
 def is_emulated() -> bool:
@@ -283,19 +307,20 @@ def gateway() -> str:
 
 
 def remove() -> None:
-    """Remove the machine and all that belongs to it."""
+    """Remove the machine and all that belongs to it. Raise HostError where it is another checkout's."""
+    check_owner()
     hosts.remove([HOST, ACME, KEEPER], NETWORK)
     shutil.rmtree(PLACE, ignore_errors=True)
 
 
 def start() -> tuple[VirtualMachine, float]:
     """Boot a bare machine beside an ACME server and a keeper of backups; also the seconds until it has let in."""
+    disk = vm.disk_from(IMAGE) if IMAGE else vm.disk_of(SYSTEM)
     remove()
     shutil.rmtree(LOGS, ignore_errors=True)
     for path in (OPERATOR, LOGS):
         path.mkdir(parents=True, mode=0o700)
-    disk = vm.disk_from(IMAGE) if IMAGE else vm.disk_of(SYSTEM)
-    hosts.docker("network", "create", NETWORK)
+    hosts.docker("network", "create", "--label", f"{OWNER}={machines.ROOT}", NETWORK)
     hosts.start_acme(ACME, NETWORK)
     hosts.wait_for_acme(ACME)
     for name in ("root", "ca"):
@@ -335,4 +360,9 @@ def start() -> tuple[VirtualMachine, float]:
         "gunicorn_app_secrets": {"SECRET_KEY": secrets.token_urlsafe(50)},
     }
     machine.keep(**settings)
+    (OPERATOR / "choice").write_text(choice())
     return machine, seconds
+
+
+if __name__ == "__main__":
+    remove()

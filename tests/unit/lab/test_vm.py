@@ -20,5 +20,9 @@ def test_an_image_is_a_file_or_a_url(tmp_path):
     image = tmp_path / "noble.img"
     assert vm.complaint("ubuntu-24.04", str(image)).startswith(f"VM_IMAGE is {str(image)!r}, and there is no such file")
     image.touch()
-    assert vm.complaint("ubuntu-24.04", str(image)) == ""
+    assert "is not the image of a disk" in vm.complaint("ubuntu-24.04", str(image))
+    for content in (b"QFI\xfb and more", bytes(510) + b"\x55\xaa"):
+        image.write_bytes(content)
+        assert vm.complaint("ubuntu-24.04", str(image)) == ""
+    assert "neither https:// nor http:// nor file://" in vm.complaint("ubuntu-24.04", "ftp://example.com/noble.img")
     assert vm.complaint("ubuntu-24.04", "https://example.com/noble.img") == ""
