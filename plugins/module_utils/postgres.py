@@ -19,6 +19,7 @@ from ansible_collections.groundwork.django.plugins.module_utils.files import Ref
 CONFIGURATION = "/etc/postgresql"
 BINARIES = "/usr/lib/postgresql"
 SOCKETS = "/var/run/postgresql"
+SESSION = "-c search_path=pg_catalog -c default_transaction_read_only=off"
 AS_POSTGRES = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"]
 
 FIRST_USER_OID = 16384
@@ -137,13 +138,14 @@ class Server:
     def run(self, sql: str, database: str = "postgres") -> str:
         """Run statements and return what they print. They travel on standard input: no process list shows them.
 
-        Functions of the owner of a database are not found, whatever its settings say: the superuser would run them.
+        Functions of the owner of a database are not found, whatever its settings say: the superuser would run them. What
+        keeps others from writing does not keep the superuser from it.
         Raises Unreachable where no server runs or none is installed, and Refusal with what the server said.
         """
         if not os.path.exists(self._psql) or user_id("postgres") is None:
             raise Unreachable("PostgreSQL is not installed on the host.")
         command = [*self._command, f"--dbname={database}"]
-        code, output, errors = run(command, given=sql, inherited={}, PGOPTIONS="-c search_path=pg_catalog")
+        code, output, errors = run(command, given=sql, inherited={}, PGOPTIONS=SESSION)
         if code == 2:
             raise Unreachable(f"PostgreSQL cannot be reached: {errors.strip()}")
         if code != 0:

@@ -203,6 +203,7 @@ def test_a_restore_to_the_point_before_a_destructive_migration_brings_the_rows_b
     assert sql("SELECT md5(string_agg(name, '' ORDER BY n)) FROM parts") == before
     # The site is open again, and can write.
     assert sql(READ_ONLY) == "0"
+    assert sql("SHOW default_transaction_read_only") == "off"
     assert not host.file("/etc/nginx/groundwork/forge/read_only").exists
     # What was there before is kept, and can be looked at.
     version = data.rpartition("/")[2]
@@ -375,30 +376,42 @@ def test_too_little_space_and_a_wrong_passphrase_are_one_sentence_before_anythin
     assert state(host, data) == before
 
 
-def test_a_site_that_was_closed_before_stays_closed(host, play, get, data):
-    play(groundwork_maintenance="on", playbook=MAINTENANCE_PLAYBOOK)
-    play(restore_to="latest", playbook=RESTORE_PLAYBOOK)
-    assert host.file("/etc/nginx/groundwork/forge/maintenance").exists
+def test_a_site_that_was_read_only_before_stays_so_with_a_database_that_did_not_know_it(host, play, get, sql, data):
+    moment = host.check_output("date -u +%Y-%m-%dT%H:%M:%SZ")
+    time.sleep(1)
+    play(groundwork_maintenance="read_only", playbook=MAINTENANCE_PLAYBOOK)
+    play(restore_to=moment, playbook=RESTORE_PLAYBOOK)
+    assert host.file("/etc/nginx/groundwork/forge/read_only").is_file
+    assert sql(READ_ONLY) == "1"
     play(groundwork_maintenance="off", playbook=MAINTENANCE_PLAYBOOK)
     assert get("/readyz").status == 200
+    assert sql(READ_ONLY) == "0"
     drop_kept(host, data)
 
 
 def test_a_site_that_a_lost_restore_has_closed_is_opened_by_the_next_one_whether_that_succeeds_or_not(
-    host, play, refused, restore, get, sql, data
+    host, play, refused, get, sql, data
 ):
-    # As a run leaves it that was lost between the closing and the opening.
-    play(groundwork_maintenance="read_only", nginx_maintenance_passing_enabled=True, playbook=MAINTENANCE_PLAYBOOK)
+    # As a run leaves it that was lost between the closing and the opening: nobody writes, the superuser apart.
+    passing = {"groundwork_maintenance": "read_only", "groundwork_maintenance_passing_enabled": True}
+    assert play(**passing, playbook=MAINTENANCE_PLAYBOOK).total("changed") > 0
+    assert play(**passing, playbook=MAINTENANCE_PLAYBOOK).total("changed") == 0
+    assert host.file("/etc/nginx/groundwork/forge/read_only").is_symlink
+    assert sql("SHOW default_transaction_read_only") == "on"
     host.check_output("dpkg-divert --quiet --local --rename --add /usr/bin/pg_createcluster")
     try:
         said = refused(restore_to="latest", playbook=RESTORE_PLAYBOOK)
     finally:
         host.check_output("dpkg-divert --quiet --local --rename --remove /usr/bin/pg_createcluster")
     assert "Registering" in said and "pg_createcluster" in said
-    assert host.check_output("find /etc/nginx/groundwork/forge -name read_only -o -name closed_in_passing") == ""
+    assert host.check_output("find /etc/nginx/groundwork/forge -name read_only") == ""
     assert get("/readyz").status == 200
-    assert sql(READ_ONLY) == "0"
-    assert restore("swap").rc == 0
+    assert sql("SHOW default_transaction_read_only") == "off"
+    # What was left half done is ended by what ends it when the host starts.
+    mark = host.file(f"{data}/main/groundwork_restored.json")
+    assert mark.exists
+    host.check_output("systemctl start groundwork-restore-end")
+    assert not mark.exists
     drop_kept(host, data)
 
 

@@ -122,15 +122,16 @@ def set_server(database: dict, read_only: bool, check: bool) -> str:
             os.unlink(DATABASE)
         # One that does not run reads it when it starts.
         with contextlib.suppress(postgres.Unreachable):
-            have_read(server_of(database), "on" if read_only else "off")
+            have_read(server_of(database))
     return f"{'keep everybody from writing' if read_only else 'let everybody write'} to PostgreSQL"
 
 
-def have_read(server: postgres.Server, read_only: str) -> None:
-    """Have a server read its settings, and wait until a new session begins with `on` or `off`. Raises Refusal."""
-    server.run("SELECT pg_reload_conf();")
+def have_read(server: postgres.Server) -> None:
+    """Have a server read its settings, and wait until new sessions begin with them. Raises Refusal."""
+    loaded = "SELECT pg_conf_load_time();"
+    before = server.run(f"{loaded} SELECT pg_reload_conf();").splitlines()[0]
     end = time.monotonic() + TAKE_OVER_SECONDS
-    while server.run("SHOW default_transaction_read_only;").strip() != read_only:
+    while server.run(loaded).strip() == before:
         if time.monotonic() > end:
             raise Refusal(f"PostgreSQL has not read {DATABASE} within {TAKE_OVER_SECONDS} s.")
         time.sleep(0.1)

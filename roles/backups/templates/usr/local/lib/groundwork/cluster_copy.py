@@ -59,6 +59,7 @@ BOUND_BY_THE_LOG = (
 ON_ITS_OWN = {
     "listen_addresses": "",
     "archive_mode": "off",
+    "default_transaction_read_only": "off",
     "logging_collector": "off",
     "log_destination": "stderr",
     "log_line_prefix": "",
