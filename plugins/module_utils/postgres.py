@@ -138,8 +138,8 @@ class Server:
     def run(self, sql: str, database: str = "postgres") -> str:
         """Run statements and return what they print. They travel on standard input: no process list shows them.
 
-        Functions of the owner of a database are not found, whatever its settings say: the superuser would run them. What
-        keeps others from writing does not keep the superuser from it.
+        Functions of the owner of a database are not found, whatever its settings say: the superuser would run them.
+        What keeps others from writing does not keep the superuser from it.
         Raises Unreachable where no server runs or none is installed, and Refusal with what the server said.
         """
         if not os.path.exists(self._psql) or user_id("postgres") is None:
