@@ -427,6 +427,7 @@ def switch(module: AnsibleModule, site: Site, proxy: Proxy) -> dict:
     except Refusal as refusal:
         if needed:
             site.stop(slot)
+            site.disable(slot)
         raise site.refuse(release_id, "switch", str(refusal)) from refusal
     if needed:
         # Before the switch: a run that is killed between the two must not forget what to go back to.

@@ -160,6 +160,10 @@ class Site:
             raise Refusal(f"{self.unit(slot)} cannot be enabled: {last_line(output)}")
         sync_file_system(UNITS)
 
+    def disable(self, slot: str) -> None:
+        """Have the unit of a slot no longer start with the host."""
+        run_merged(["systemctl", "disable", "--quiet", "--", self.unit(slot)])
+
     def stop(self, slot: str) -> None:
         """Stop the unit of a slot and forget its failure."""
         run_merged(["systemctl", "stop", "--", self.unit(slot)])

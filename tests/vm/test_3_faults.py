@@ -191,9 +191,10 @@ def test_power_is_cut_during_a_release(converged, fault, writer):
         lose_power_during(converged, f'[ "$(readlink {ASKED})" != {asked} ]', playbook=DEPLOY, writer=writer)
         seconds = converged.until_the_site_is_back()
         served = "the new one" if converged.shell(f"readlink {ASKED}").strip() != asked else "the one from before"
+        enabled = f"systemctl list-unit-files --no-legend --state=enabled '{SITE}@*' | awk '{{print $1}}'"
+        assert len(converged.shell(enabled).split()) == 2, "the switch was over"
         converged.play(SITE, playbook=DEPLOY)
         assert converged.live_release() != before
-        enabled = f"systemctl list-unit-files --no-legend --state=enabled '{SITE}@*' | awk '{{print $1}}'"
         assert converged.shell(enabled).split() == [converged.site_unit]
         switching.happened = f"it answered {seconds:.0f} s after sshd listened, with {served}; the next run ended it"
 
@@ -256,9 +257,12 @@ def test_power_is_cut_during_a_restore(converged, fault, writer):
 
         until_all_is_in_the_archive()
         kept = int(converged.shell(KEPT))
-        lose_power_during(converged, f"ls {RESTORED} && sync", *latest, **restore)
+        # The program stops there, so that it is not through before the power is gone.
+        stopped = f"ls {RESTORED} && pkill -STOP -f '[r]estore.py swap' && sync"
+        lose_power_during(converged, stopped, *latest, **restore)
         seconds = converged.until_the_site_is_back()
         converged.until("the restore has not ended", lambda: not converged.succeeds(f"ls {RESTORED}"))
+        assert converged.shell("systemctl show -P ConditionResult groundwork-restore-end").strip() == "yes"
         assert int(converged.shell(KEPT)) == kept + 1
         # What the site refuses for want of a token it would not have got to see while it was closed.
         assert converged.get("/login/", SITE, method="POST")[0] == 403

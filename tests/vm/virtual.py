@@ -9,6 +9,7 @@ import secrets
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -266,7 +267,7 @@ def kept() -> VirtualMachine | None:
     if not settings.exists() or not all(map(hosts.inspect, (HOST, ACME, KEEPER))):
         return None
     check_owner()
-    there = (OPERATOR / "choice").read_text()
+    there = (OPERATOR / "choice").read_text() if (OPERATOR / "choice").exists() else "an unknown system"
     if there != choice():
         raise hosts.HostError(
             f"The machine that was kept is of {there}, not of {choice()}: make test-vm-down removes it."
@@ -365,4 +366,7 @@ def start() -> tuple[VirtualMachine, float]:
 
 
 if __name__ == "__main__":
-    remove()
+    try:
+        remove()
+    except hosts.HostError as error:
+        sys.exit(str(error))

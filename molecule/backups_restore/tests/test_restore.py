@@ -398,6 +398,7 @@ def test_a_site_that_a_lost_restore_has_closed_is_opened_by_the_next_one_whether
     assert not play(**passing, playbook=MAINTENANCE_PLAYBOOK).changed
     assert host.file("/etc/nginx/groundwork/forge/read_only").is_symlink
     assert sql("SHOW default_transaction_read_only") == "on"
+    assert (get("/").status, get("/login/", method="POST", body=b"").status) == (200, 503)
     host.check_output("dpkg-divert --quiet --local --rename --add /usr/bin/pg_createcluster")
     try:
         said = refused(restore_to="latest", playbook=RESTORE_PLAYBOOK)

@@ -11,7 +11,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.groundwork.django.plugins.module_utils import postgres
 from ansible_collections.groundwork.django.plugins.module_utils.commands import run
-from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, write_atomically
+from ansible_collections.groundwork.django.plugins.module_utils.files import Refusal, read_text, write_atomically
 from ansible_collections.groundwork.django.plugins.module_utils.slots import link
 
 PASSING = "/run/groundwork/passing"
@@ -19,6 +19,7 @@ PASSING = "/run/groundwork/passing"
 CLOSED = f"{PASSING}/closed"
 DATABASE = f"{PASSING}/postgres.conf"
 """The role postgres has the server read it where it is there."""
+SETTING = "default_transaction_read_only = on\n"
 TAKE_OVER_SECONDS = 15
 
 ARGUMENTS = {
@@ -113,28 +114,42 @@ def set_server(database: dict, read_only: bool, check: bool) -> str:
 
     It is the server and not the role, so that a copy that takes its place is read only too.
     """
-    if os.path.exists(DATABASE) == read_only:
+    server = server_of(database)
+    if read_text(DATABASE) == SETTING and has_read(server) if read_only else not os.path.exists(DATABASE):
         return ""
     if not check:
-        if read_only:
-            write_atomically(DATABASE, b"default_transaction_read_only = on\n", 0o644)
-        else:
+        # An empty one is read before it goes: a run that is lost in between finds that there is something to do.
+        write_atomically(DATABASE, SETTING.encode() if read_only else b"", 0o644)
+        have_read(server, int(read_only))
+        if not read_only:
             os.unlink(DATABASE)
-        # One that does not run reads it when it starts.
-        with contextlib.suppress(postgres.Unreachable):
-            have_read(server_of(database))
     return f"{'keep everybody from writing' if read_only else 'let everybody write'} to PostgreSQL"
 
 
-def have_read(server: postgres.Server) -> None:
-    """Have a server read its settings, and wait until new sessions begin with them. Raises Refusal."""
-    loaded = "SELECT pg_conf_load_time();"
-    before = server.run(f"{loaded} SELECT pg_reload_conf();").splitlines()[0]
-    end = time.monotonic() + TAKE_OVER_SECONDS
-    while server.run(loaded).strip() == before:
-        if time.monotonic() > end:
-            raise Refusal(f"PostgreSQL has not read {DATABASE} within {TAKE_OVER_SECONDS} s.")
-        time.sleep(0.1)
+def has_read(server: postgres.Server) -> bool:
+    """Whether a server has read its settings since they changed; one that does not run reads them when it starts."""
+    try:
+        written = os.stat(DATABASE).st_mtime
+        return server.run(f"SELECT pg_conf_load_time() >= to_timestamp({written});").strip() == "t"
+    except postgres.Unreachable:
+        return True
+
+
+def have_read(server: postgres.Server, settings: int) -> None:
+    """Have a server read its settings, and wait until new sessions begin with them. Raises Refusal.
+
+    settings: how many of them it has to take from the file.
+    """
+    taken = f"SELECT count(*) FROM pg_file_settings WHERE applied AND sourcefile = {postgres.literal(DATABASE)};"
+    with contextlib.suppress(postgres.Unreachable):
+        server.run("SELECT pg_reload_conf();")
+        end = time.monotonic() + TAKE_OVER_SECONDS
+        while not has_read(server):
+            if time.monotonic() > end:
+                raise Refusal(f"PostgreSQL has not read {DATABASE} within {TAKE_OVER_SECONDS} s.")
+            time.sleep(0.1)
+        if server.run(taken).strip() != str(settings):
+            raise Refusal(f"PostgreSQL does not read {DATABASE}: apply the whole site first, and its role postgres.")
 
 
 def renew_pool(pool: dict, read_only: bool, check: bool) -> str:
@@ -163,19 +178,29 @@ def renew_pool(pool: dict, read_only: bool, check: bool) -> str:
     return f"replace the connections of the pool at {pool['socket_directory']}"
 
 
+def forget_pool(pool: dict, check: bool) -> str:
+    """Have the next call replace the connections of a pool. Returns what was done."""
+    if not os.path.exists(pool["stamp"]):
+        return ""
+    if not check:
+        os.unlink(pool["stamp"])
+    return f"have the connections of the pool at {pool['socket_directory']} replaced later"
+
+
 def carry_out(module: AnsibleModule) -> None:
     """Do the work of the module and end by its exit_json or fail_json."""
     mode, passing, database, pool = (module.params[name] for name in ("mode", "passing", "database", "pool"))
-    check = module.check_mode
+    check, read_only = module.check_mode, mode == "read_only"
+    # The connections of a pool are as the server is; what a copy in its place made of them nobody knows.
+    by_the_server = read_only and passing
     try:
         actions = [set_flag(flag["path"], mode in flag["modes"], check, passing) for flag in module.params["flags"]]
         if database:
-            if not passing:
-                actions.append(set_database(database, mode == "read_only", check))
-            actions.append(set_server(database, mode == "read_only" and passing, check))
-        # What the server has read counts for the connections that a pool has, too.
-        if pool and not passing:
-            actions.append(renew_pool(pool, mode == "read_only", check))
+            if not by_the_server:
+                actions.append(set_database(database, read_only, check))
+            actions.append(set_server(database, by_the_server, check))
+        if pool:
+            actions.append(forget_pool(pool, check) if by_the_server else renew_pool(pool, read_only, check))
     except Refusal as refusal:
         module.fail_json(msg=str(refusal))
     done = [action for action in actions if action]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,62 @@ def test_a_site_that_is_not_there_is_not_closed():
     assert maintenance.set_flag(str(missing), False, False) == ""
 
 
+class Server:
+    """A server that reads its settings when it is told to, and may miss the file with one of them."""
+
+    def __init__(self, file: Path, reads: bool):
+        self.file, self.reads, self.loaded, self.read_only = file, reads, 0.0, False
+
+    def run(self, sql: str) -> str:
+        if "pg_reload_conf" in sql:
+            self.loaded = time.time() + 1
+            self.read_only = self.reads and self.file.read_text() != ""
+            return "t\n"
+        if "pg_file_settings" in sql:
+            return f"{int(self.read_only)}\n"
+        return "t\n" if self.loaded >= float(sql.rpartition("(")[2].rstrip(");")) else "f\n"
+
+
+@pytest.fixture
+def database(tmp_path, monkeypatch):
+    """Function that has the host have a server, and returns it."""
+
+    def have(reads: bool = True) -> Server:
+        server = Server(tmp_path / "passing" / "postgres.conf", reads)
+        monkeypatch.setattr(maintenance, "DATABASE", str(server.file))
+        monkeypatch.setattr(maintenance, "server_of", lambda _database: server)
+        return server
+
+    return have
+
+
+def test_a_server_takes_nothing_until_it_is_let(database):
+    server = database()
+    for read_only in (True, False):
+        assert maintenance.set_server({}, read_only, True) != ""
+        assert maintenance.set_server({}, read_only, False) != ""
+        assert server.read_only is read_only
+        assert maintenance.set_server({}, read_only, False) == ""
+    assert not server.file.exists()
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_what_a_lost_run_has_written_and_nobody_has_read_is_read(database, read_only):
+    server = database()
+    server.file.parent.mkdir()
+    server.file.write_text(maintenance.SETTING if read_only else "")
+    server.read_only = not read_only
+    assert maintenance.set_server({}, read_only, False) != ""
+    assert server.read_only is read_only
+
+
+def test_a_server_that_does_not_look_there_is_no_read_only_one(database):
+    server = database(reads=False)
+    with pytest.raises(Refusal, match="apply the whole site first"):
+        maintenance.set_server({}, True, False)
+    assert not server.read_only
+
+
 @pytest.fixture
 def pool(tmp_path, monkeypatch) -> dict:
     """A pool with a socket; what it is told is in `told`."""
@@ -82,6 +139,13 @@ def test_a_pool_begins_anew_once_for_each_change(pool):
         assert maintenance.renew_pool(pool, read_only, False) != ""
         assert maintenance.renew_pool(pool, read_only, False) == ""
     assert pool["told"] == ["--command=RECONNECT"] * 3
+
+
+def test_a_pool_whose_server_is_replaced_begins_anew_after_that(pool):
+    maintenance.renew_pool(pool, False, False)
+    assert maintenance.forget_pool(pool, False) != ""
+    assert maintenance.forget_pool(pool, False) == ""
+    assert maintenance.renew_pool(pool, False, False) != ""
 
 
 def test_a_pool_that_refuses_is_asked_again(pool, monkeypatch):
