@@ -26,7 +26,7 @@ lock: setup ## Renew requirements/*.txt from requirements/*.in
 
 images: setup ## Build the images of the test bench; HOSTS="ubuntu-24.04" for others
 	@lab/engine.sh
-	@$(PYTHON) lab/images.py $(if $(HOSTS),$(HOSTS) pebble)
+	@$(PYTHON) lab/images.py $(if $(HOSTS),$(HOSTS) pebble bucket)
 
 demo: ## A whole site on a throw-away host, over HTTPS from a real ACME server
 	@DEMO_STARTED=$$(date +%s) && export DEMO_STARTED && lab/setup.sh && $(PYTHON) lab/demo.py up

@@ -91,6 +91,12 @@ def start_acme(name: str, network: str, labels: Mapping[str, str] | None = None)
     _start(name, network, "groundwork-pebble", labels or {}, ("--network-alias", "acme.test"))
 
 
+def start_bucket(name: str, network: str, alias: str, labels: Mapping[str, str] | None = None) -> None:
+    """Start a server of S3 with a bucket `vault`: https://<alias>, also on port 9443; /bucket/ready once it answers."""
+    options = ("--network-alias", alias, "--env", f"NAME={alias}")
+    _start(name, network, "groundwork-bucket", labels or {}, options)
+
+
 def start_browser(name: str, network: str, authorities: Iterable[Path]) -> str:
     """Start a browser that trusts some authorities beside the public ones, and return the URL of its driver."""
     docker("create", "--name", name, "--network", network, "--shm-size", "256m", "groundwork-browser")
@@ -122,6 +128,11 @@ def wait_for_host(name: str) -> None:
 def wait_for_acme(name: str) -> None:
     """Wait until an ACME server answers. Raise HostError when it does not."""
     wait(60, f"{name} does not answer", lambda: succeeds("docker", "exec", name, "test", "-s", "/acme/root.pem"))
+
+
+def wait_for_bucket(name: str) -> None:
+    """Wait until a server of S3 answers. Raise HostError when it does not."""
+    wait(60, f"{name} does not answer", lambda: succeeds("docker", "exec", name, "test", "-e", "/bucket/ready"))
 
 
 def let_in(host: str, public_key: str) -> str:

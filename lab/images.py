@@ -2,8 +2,8 @@
 
 Usage: images.py [--clean] [debian-13] [debian-12] [ubuntu-24.04] ... [pebble] [browser] [services]
                  [bucket] [grader] [vm]
-Without a name it builds what the demo and the tests on hosts need: Debian 13, Debian 12, Pebble. "services" is
-PostgreSQL with Redis for the tests of the app, "bucket" a server of S3, "grader" what `make grade` runs, "vm" what
+Without a name it builds what the demo and the tests on hosts need: Debian 13, Debian 12, Pebble, "bucket", which is
+a server of S3. "services" is PostgreSQL with Redis for the tests of the app, "grader" what `make grade` runs, "vm" what
 makes and runs virtual machines.
 
 An image carries a hash of its recipe as a label and is built again only when the recipe changes.
@@ -32,7 +32,7 @@ SUITES = {
     "ubuntu-24.04": "noble",
     "ubuntu-22.04": "jammy",
 }
-USUAL = ("debian-13", "debian-12", "pebble")
+USUAL = ("debian-13", "debian-12", "pebble", "bucket")
 # What a minimal server installation has: an init system, a login, a package manager with TLS, Python for Ansible.
 PACKAGES = (
     "systemd,systemd-sysv,dbus,udev,python3,python3-apt,sudo,iproute2,ca-certificates,openssh-server,openssl,cron"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import hosts
 
-READY = "/bucket/ready"
 MAKE = """
 set -e
 useradd --home-dir / --shell /usr/sbin/nologin --password '*' keeper
@@ -48,9 +47,8 @@ def start_s3(name: str, network: str, alias: str) -> dict:
 
     It keeps all that it gets in memory, and takes any key.
     """
-    known = ("--network-alias", alias, "--env", f"NAME={alias}")
-    hosts.docker("run", "--detach", "--name", name, "--network", network, *known, "groundwork-bucket")
-    hosts.wait(60, f"{name} does not answer", lambda: hosts.succeeds("docker", "exec", name, "test", "-e", READY))
+    hosts.start_bucket(name, network, alias)
+    hosts.wait_for_bucket(name)
     return {
         "type": "s3",
         "path": "/keep",

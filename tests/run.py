@@ -27,7 +27,7 @@ ENVIRONMENT = {
     "PYTEST_ADDOPTS": "--durations=10",  # each log ends with what took longest
     "RUFF_CACHE_DIR": str(ROOT / ".cache" / "ruff"),
 }
-IMAGES = ("debian-13", "debian-12", "pebble", "browser", "services")
+IMAGES = ("debian-13", "debian-12", "pebble", "browser", "services", "bucket")
 # On Debian 13 the promises make the whole site; the public CI has all systems.
 SITE_SYSTEMS = ("debian-12",)
 SHELL_SCRIPTS = ("*.sh", ".ci/run", "lab/image/lab-init", "lab/image/*-start", "lab/image/vm-*")

@@ -4,8 +4,11 @@ import json
 import os
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
+import hosts
+import keeper
 import pytest
 
 REPOSITORY = "/var/lib/pgbackrest-files/forge"
@@ -399,96 +402,51 @@ def test_an_sftp_server_gets_everything_and_may_be_away(host, sftp_server, play,
     assert not host.file(f"{FOLDER}/repo2.key").exists
 
 
-S3_PROXY = """
-daemon off;
-pid /root/s3/nginx.pid;
-events {}
-http {
-  client_max_body_size 0;
-  server {
-    listen 127.0.0.1:9443 ssl;
-    ssl_certificate /root/s3/cert.pem;
-    ssl_certificate_key /root/s3/key.pem;
-    location / {
-      proxy_pass http://127.0.0.1:9442;
-      proxy_set_header Host $http_host;
-    }
-  }
-}
-"""
-
-
 @pytest.fixture
-def s3_server(host, wait_until):
-    """A server of S3 with a certificate that only its own authority vouches for; what backups_repositories takes.
-
-    nginx speaks TLS for it, since moto ends connections in a way that pgBackRest takes for a broken one.
-    """
-    host.check_output(
-        "mkdir -p /root/s3 && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=s3 -out /root/s3/cert.pem "
-        "-addext subjectAltName=DNS:localhost -keyout /root/s3/key.pem 2>/dev/null"
-    )
-    host.check_output(f"echo {shlex.quote(S3_PROXY)} > /root/s3/nginx.conf")
-    host.check_output(
-        "systemd-run --quiet --unit=s3 --setenv=S3_IGNORE_SUBDOMAIN_BUCKETNAME=1 "
-        "/opt/s3/bin/moto_server -H 127.0.0.1 -p 9442 && systemd-run --quiet --unit=s3-tls nginx -c /root/s3/nginx.conf"
-    )
-    wait_until("the server answers", lambda: host.socket("tcp://127.0.0.1:9442").is_listening)
-    wait_until("the server listens", lambda: host.socket("tcp://127.0.0.1:9443").is_listening)
-    yield {
-        "type": "s3",
-        "path": "/forge",
-        "host": "localhost",
-        "port": 9443,
-        "bucket": "vault",
-        "region": "eu-1",
-        "uri_style": "path",
-        "access_key": "an-id",
-        "secret_key": "sentinel/of+a-secret-key",
-        "certificate_authority": host.file("/root/s3/cert.pem").content_string,
-    }
-    host.run("systemctl stop s3 s3-tls")
+def bucket(host) -> Iterator[dict]:
+    """A server of S3 with a certificate that only its own authority vouches for; what backups_repositories takes."""
+    network = host.check_output("hostname")
+    name = f"{network}-bucket"
+    yield {**keeper.start_s3(name, network, "bucket.test"), "port": 9443}
+    hosts.remove([name])
 
 
-def test_a_bucket_gets_everything_and_only_a_server_that_proves_itself(host, s3_server, play, start, refused):
-    place = "s3://localhost/forge-files/forge"
-    run = play("--diff", "--extra-vars", json.dumps({"backups_repositories": [s3_server]}))
+def test_a_bucket_gets_everything_and_only_a_server_that_proves_itself(host, bucket, play, start, refused):
+    place = "s3://bucket.test/keep-files/forge"
+    run = play("--diff", "--extra-vars", json.dumps({"backups_repositories": [bucket]}))
     secret = host.file(f"{FOLDER}/repo1.credentials")
-    assert (secret.user, secret.mode) == ("root", 0o600) and s3_server["secret_key"] not in run.output
+    assert (secret.user, secret.mode) == ("root", 0o600) and bucket["secret_key"] not in run.output
     assert start("--no-block " + UNIT).rc == 0
     seen = []
     while len(seen) < 5 or host.run(f"systemctl is-active {UNIT}").stdout.strip() == "activating":
         seen.append(host.check_output("ps -eo args e"))
     assert any("--repo=s3:https" in listing for listing in seen)
-    assert not any(s3_server["secret_key"] in listing for listing in seen)
+    assert not any(bucket["secret_key"] in listing for listing in seen)
     assert metric(host, "snapshots", place) == 1
     host.check_output("mkdir -p /root/out")
     done = host.run(f"{PROGRAM} restore {SETTINGS} --to latest --path {KEYS[0]} --target /root/out")
     assert done.rc == 0 and state_of(host, KEYS[0]) == state_of(host, f"/root/out{KEYS[0]}").replace("/root/out", "")
 
-    unproven = {key: value for key, value in s3_server.items() if key != "certificate_authority"}
-    told = f"The repository {place} cannot be read: the certificate of localhost:9443 is not trusted "
+    unproven = {key: value for key, value in bucket.items() if key != "certificate_authority"}
+    told = f"The repository {place} cannot be read: the certificate of bucket.test:9443 is not trusted "
     assert told in refused(backups_repositories=[unproven])
     play()
     assert host.run(f"ls {FOLDER}/repo1.*").stdout == ""
 
 
-def test_the_cluster_goes_to_a_bucket_too(host, s3_server, play, refused, wait_until):
-    # pgBackRest makes no bucket.
-    make = "import ssl, urllib.request as u; u.urlopen(u.Request('https://localhost:9443/vault', method='PUT'), "
-    host.check_output(f"python3 -c \"{make}context=ssl.create_default_context(cafile='/root/s3/cert.pem'))\"")
-    values = {"backups_repositories": [s3_server], "backups_physical_enabled": True, "backups_files_enabled": False}
+def test_the_cluster_goes_to_a_bucket_too(host, bucket, play, refused, wait_until):
+    values = {"backups_repositories": [bucket], "backups_physical_enabled": True, "backups_files_enabled": False}
     run = play("--diff", "--extra-vars", json.dumps(values))
-    assert s3_server["secret_key"] not in run.output
+    assert bucket["secret_key"] not in run.output
     unit = "groundwork-backup-full.service"
     wait_until("the first backup ends", lambda: host.run(f"systemctl is-active {unit}").stdout.strip() == "inactive")
     assert host.check_output(f"systemctl show -P Result {unit}") == "success"
     info = host.check_output("cd / && setpriv --reuid=postgres --regid=postgres --init-groups pgbackrest info")
     assert "full backup: " in info and "cipher: aes-256-cbc" in info
 
-    unproven = {key: value for key, value in s3_server.items() if key != "certificate_authority"}
+    unproven = {key: value for key, value in bucket.items() if key != "certificate_authority"}
     said = refused(**{**values, "backups_repositories": [unproven]})
-    assert "The repository s3://localhost/forge cannot be read: " in said
+    assert "The repository s3://bucket.test/keep cannot be read: " in said
     play()
 
 
