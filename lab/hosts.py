@@ -26,7 +26,8 @@ def docker(*arguments: str, stdin: str | None = None) -> str:
     done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).splitlines()
-        reasons = [line for line in lines if line and not line.startswith("exit status")] or [f"exit {done.returncode}"]
+        reasons = [line for line in lines if line and not line.startswith(("exit status", "Run 'docker"))]
+        reasons = reasons or [f"exit {done.returncode}"]
         raise HostError(f"`docker {' '.join(arguments[:2])}` failed: {reasons[-1]}")
     return done.stdout
 

@@ -405,7 +405,7 @@ def test_an_sftp_server_gets_everything_and_may_be_away(host, sftp_server, play,
 @pytest.fixture
 def bucket(host) -> Iterator[dict]:
     """A server of S3 with a certificate that only its own authority vouches for; what backups_repositories takes."""
-    network = host.check_output("hostname")
+    network = host.backend.get_hostname()
     name = f"{network}-bucket"
     yield {**keeper.start_s3(name, network, "bucket.test"), "port": 9443}
     hosts.remove([name])
