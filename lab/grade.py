@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hardening
 import hosts
 from demo import DEMO, DOMAIN, HOST, NETWORK, ROOT
 from hosts import HostError, docker
@@ -30,7 +31,6 @@ GRADER, STRANGER = "groundwork-grader", "groundwork-grader-stranger"
 IMAGE = "groundwork-grader"
 PYTHON = "/opt/grade/bin"
 OBSERVATORY = "/opt/observatory/node_modules/@mdn/mdn-http-observatory"
-LYNIS = "/root/lynis"
 AUTHORITY = "/root/acme-root.pem"
 SITE = "forge"
 
@@ -145,7 +145,7 @@ def converge(**values: object) -> None:
 
 def ssh_audit() -> Iterator[Grade]:
     """sshd by ssh-audit, by both profiles, from an operator's address: nobody else may connect that often."""
-    gateway = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", NETWORK).strip()
+    gateway = hosts.gateway(NETWORK)
     try:
         for profile, bar in {"usual": None, "strict": 0}.items():
             converge(sshd_profile=profile, groundwork_operator_networks=[gateway])
@@ -166,40 +166,29 @@ def ssh_audit() -> Iterator[Grade]:
 
 def lynis() -> Iterator[Grade]:
     """The host by Lynis, which is copied there and removed again."""
-    for folder in ("/usr/share/lynis", "/etc/lynis", "/usr/sbin/lynis"):
-        copy_tree(GRADER, HOST, folder, LYNIS)
-    place = f"{LYNIS}/usr/share/lynis"
-    docker("exec", HOST, "sh", "-c", f"cp {LYNIS}/usr/sbin/lynis {place}/ && mkdir -p {place}/plugins")
+    for folder in hardening.FOLDERS:
+        copy_tree(GRADER, HOST, folder, hardening.PLACE)
     try:
-        audit = f"cd {place} && ./lynis audit system --quick --no-colors --profile {LYNIS}/etc/lynis/default.prf"
-        said = keep("lynis.txt", run(HOST, "sh", "-c", audit))
+        said = keep("lynis.txt", run(HOST, "sh", "-c", hardening.AUDIT))
     finally:
-        docker("exec", HOST, "sh", "-c", f"rm -rf {LYNIS} /var/log/lynis*")
-    index = found(r"Hardening index : (\d+)", said, "0")
+        docker("exec", HOST, "sh", "-c", hardening.REMOVE)
+    index = hardening.index(said)
     left = tuple(re.findall(r"^  \* (.*\[[A-Z]+-\d+\])", said, re.MULTILINE))
-    yield Grade("Lynis", run(GRADER, "lynis", "--version").strip(), index, "80", int(index) >= 80, left)
+    yield Grade("Lynis", run(GRADER, "lynis", "--version").strip(), f"{index}", "80", index >= 80, left)
 
 
 def systemd() -> Iterator[Grade]:
     """The sandboxes of the units that the collection ships, while the site answers."""
-    shipped = run(HOST, "sh", "-c", "cd /etc/systemd/system && grep -l groundwork.django *.service").split()
-    live = found(r"slots/(\w+)", run(HOST, "readlink", f"/srv/{SITE}/live"))
-    # The slots' units are copies of one.
-    slots = {f"{SITE}@.service", f"{SITE}@blue.service", f"{SITE}@green.service"}
-    units = [f"{SITE}@{live}.service", *(name for name in shipped if name not in slots)]
-    exposures = {}
-    for unit in units:
-        name = unit.replace("@.", "@x.")
-        said = run(HOST, "systemd-analyze", "security", "--no-pager", name)
-        exposures[name] = float(found(r"exposure level for \S+: ([0-9.]+)", said, "10"))
+    exposures = hardening.exposures(lambda command: run(HOST, "sh", "-c", command))
     left = tuple(f"{name}: {value}" for name, value in sorted(exposures.items()))
     keep("systemd.txt", "".join(f"{line}\n" for line in left))
     version = found(r"systemd (\d+)", run(HOST, "systemctl", "--version"))
-    site = exposures.pop(f"{SITE}@{live}.service")
-    worst, value = max(exposures.items(), key=lambda item: item[1])
+    others = {name: level for name, level in exposures.items() if not name.startswith(f"{SITE}@")}
+    site = max(level for name, level in exposures.items() if name not in others)
+    worst, value = max(others.items(), key=lambda item: item[1])
     yield Grade("systemd-analyze security, gunicorn", version, f"{site}", "1.5", site <= 1.5)
     yield Grade(
-        f"systemd-analyze security, {len(exposures)} others", version, f"{value} ({worst})", "3.0", value <= 3.0, left
+        f"systemd-analyze security, {len(others)} others", version, f"{value} ({worst})", "3.0", value <= 3.0, left
     )
 
 

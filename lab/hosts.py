@@ -58,7 +58,13 @@ def address(name: str, network: str) -> str:
     return docker("container", "inspect", "--format", template, name).strip()
 
 
-def _start(name: str, network: str, image: str, labels: Mapping[str, str], options: Iterable[str]) -> None:
+def gateway(network: str) -> str:
+    """Return the address from which this machine comes to the containers of a network."""
+    return docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", network).strip()
+
+
+def start(name: str, network: str, image: str, labels: Mapping[str, str], options: Iterable[str]) -> None:
+    """Start a container; `options` are those of `docker run`. Returns at once."""
     marks = (option for key, value in labels.items() for option in ("--label", f"{key}={value}"))
     docker("run", "--detach", "--name", name, "--hostname", name, "--network", network, *marks, *options, image)
 
@@ -84,18 +90,18 @@ def start_host(
         *(option for alias in aliases for option in ("--network-alias", alias)),
         *(option for port in ports for option in ("--publish", port)),
     ]
-    _start(name, network, image, labels or {}, options)
+    start(name, network, image, labels or {}, options)
 
 
 def start_acme(name: str, network: str, labels: Mapping[str, str] | None = None) -> None:
     """Start an ACME server: https://<name>:14000/dir, also acme.test, its trust anchors in /acme once it is ready."""
-    _start(name, network, "groundwork-pebble", labels or {}, ("--network-alias", "acme.test"))
+    start(name, network, "groundwork-pebble", labels or {}, ("--network-alias", "acme.test"))
 
 
 def start_bucket(name: str, network: str, alias: str, labels: Mapping[str, str] | None = None) -> None:
     """Start a server of S3 with a bucket `vault`: https://<alias>, also on port 9443; /bucket/ready once it answers."""
     options = ("--network-alias", alias, "--env", f"NAME={alias}")
-    _start(name, network, "groundwork-bucket", labels or {}, options)
+    start(name, network, "groundwork-bucket", labels or {}, options)
 
 
 def start_browser(name: str, network: str, authorities: Iterable[Path]) -> str:

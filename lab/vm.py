@@ -123,8 +123,8 @@ def _run(name: str, network: str, folder: Path, accelerator: str, aliases: tuple
     names = (option for alias in aliases for option in ("--network-alias", alias))
     values = {"ACCELERATOR": accelerator, "CORES": CORES, "MEGABYTES": MEGABYTES}
     variables = (option for key, value in values.items() for option in ("--env", f"{key}={value}"))
-    options = ("--network", network, "--volume", f"{folder}:/vm", *variables, *device, *names)
-    hosts.docker("run", "--detach", "--name", name, "--hostname", name, *options, images.VM)
+    options = ("--volume", f"{folder}:/vm", *variables, *device, *names)
+    hosts.start(name, network, images.VM, {}, options)
 
 
 def acceleration(disk: Disk) -> str:

@@ -67,7 +67,7 @@ def machine(record: Record) -> Iterator[VirtualMachine]:
 def converged(machine: VirtualMachine) -> VirtualMachine:
     """The machine with the site on it, whichever tests ran before."""
     if not machine.site_answers():
-        machine.play("forge")
+        machine.play(virtual.SITE)
         machine.until_calm()
     return machine
 

@@ -26,7 +26,8 @@ RELIABILITY_HEAD = """\
 
 Written by `make test-vm` out of the drills in `tests/vm`, which passed. Rows are written to the site's database all the
 time, one transaction each, and counted from outside once PostgreSQL has confirmed them; after each fault all that were
-ever confirmed have to be there. Only while a restored copy takes its place nothing is written.
+ever confirmed have to be there. During a restore that goes through nothing is written: what is confirmed while its
+copy is made would be lost, as `docs/operations.md` says.
 The power is cut by killing the emulator: what the machine's kernel had not handed to the disk is lost, and nothing
 else, so a disk that forgets what it was handed is not covered.
 """
@@ -63,13 +64,21 @@ class Record:
         """Note how long something took."""
         self.figures[what] = f"{seconds:.0f} s"
 
+    def minutes(self, what: str) -> None:
+        """Note how long this run has taken so far."""
+        self.figures[what] = f"{self.so_far:.0f} min"
+
+    @property
+    def so_far(self) -> float:
+        """Minutes since this run has begun."""
+        return (time.monotonic() - self.start) / 60
+
     def write(self) -> None:
         """Put what was seen on a system in the place of what was seen there before."""
-        minutes = (time.monotonic() - self.start) / 60
         describe = ["git", "describe", "--always", "--dirty", "--exclude=*"]
         commit = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False)
         when = f"{time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip() or 'unknown'}"
-        said = f"{when}. {self.machine} The whole run took {minutes:.0f} minutes on {os.cpu_count()} cores."
+        said = f"{when}. {self.machine} The whole run took {self.so_far:.0f} minutes on {os.cpu_count()} cores."
         figures = _table(("what", "figure"), self.figures.items())
         _put(TESTED, TESTED_HEAD, self.system, f"{said}\n\n{figures}")
         rows = [(fault.name, fault.expected, fault.happened, fault.verdict) for fault in self.faults]

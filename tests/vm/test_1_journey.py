@@ -16,6 +16,10 @@ STRANGER = "203.0.113.9"
 RULES = "{ iptables-save; nft list ruleset; } 2>/dev/null"
 BACK_WITHIN = 60
 """Seconds from sshd's start until the site answers after a reboot, even on an emulated processor."""
+DRILLED = (
+    "awk '/^groundwork_drill_last_success_timestamp_seconds/ {print $2}' "
+    "/var/lib/prometheus/node-exporter/groundwork_drill.prom"
+)
 DEFAULTS = "/etc/sysctl.d/90-groundwork.conf"
 
 
@@ -78,8 +82,9 @@ def test_everything_is_back_after_a_reboot(converged: VirtualMachine, record: Re
     assert converged.failed_units() == []
     assert converged.shell(timers) == before
     assert f"{SITE}-backup.timer" in before and f"{SITE}-certs.timer" in before
-    assert STRANGER in converged.shell("fail2ban-client get sshd banip")
-    assert STRANGER in converged.shell(RULES)
+    # The server answers, and bans again, a while after its unit has started.
+    banned = f"fail2ban-client get sshd banip | grep -qF {STRANGER} && {RULES} | grep -qF {STRANGER}"
+    converged.until("the ban is not back", lambda: converged.succeeds(banned), 60)
     converged.shell(f"fail2ban-client set sshd unbanip {STRANGER}")
 
 
@@ -103,7 +108,7 @@ def test_what_needs_a_kernel_of_its_own_is_in_force_after_the_reboot(converged: 
     score = "cat /proc/$(systemctl show -P MainPID {})/oom_score_adj"
     assert int(converged.shell(score.format(converged.database_unit))) < 0
     assert int(converged.shell(score.format("ssh"))) < 0
-    assert int(converged.shell(score.format(converged.site_unit))) >= 0
+    assert int(converged.shell(score.format(converged.site_unit))) > 0
     limits = converged.shell(f"cat /proc/$(systemctl show -P MainPID {converged.site_unit})/limits")
     assert re.search(r"Max core file size +0 ", limits)
 
@@ -133,18 +138,24 @@ def test_a_release_and_the_way_back(converged: VirtualMachine, timed):
 
 
 def test_a_backup_and_a_drill(converged: VirtualMachine, timed):
+    before = [converged.backups(repository) for repository in (1, 2)]
     with timed("a backup (`playbooks/backup.yml`)"):
         converged.play(SITE, playbook="playbooks/backup.yml")
+    assert [converged.backups(repository) for repository in (1, 2)] == [count + 1 for count in before]
+    since = time.time()
     with timed("a drill (`playbooks/drill.yml`)"):
         converged.play(SITE, playbook="playbooks/drill.yml")
+    assert float(converged.shell(DRILLED)) >= int(since)
 
 
-def test_the_database_goes_back_to_a_point_in_time(converged: VirtualMachine, timed):
+def test_the_database_goes_back_to_a_point_in_time(converged: VirtualMachine, timed, record: Record):
+    converged.sql("DROP TABLE IF EXISTS kept")
     converged.sql("CREATE TABLE kept AS SELECT 42 AS answer")
     moment = converged.shell("sleep 2; date -u +%Y-%m-%dT%H:%M:%S+00:00; sleep 2").strip()
     converged.sql("DROP TABLE kept")
     with timed("the database back as it was at a time (`playbooks/restore.yml`)"):
         converged.play(SITE, "-e", f"restore_to={moment}", playbook="playbooks/restore.yml")
     assert converged.sql("SELECT answer FROM kept") == "42"
-    assert converged.site_answers()
+    assert converged.is_open()
     converged.until_calm()
+    record.minutes("this far, which is the short form")

@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import hosts
 import pytest
 import virtual
 from virtual import SITE, VirtualMachine
 
 SECONDS = 60
 """groundwork_confirm_seconds of these runs."""
+USUAL_SECONDS = 120
+"""groundwork_confirm_seconds, if nothing else is said."""
 CLOSED_PORT = 2223
 """What nothing forwards to the machine, as a provider's firewall would not."""
 WITHIN = 180
+"""Seconds, of the README's promise."""
 # Fewer tries than the firewall's limit of ssh: six in 30 seconds.
 EVERY = 7
 WRONG_PORT = ("--tags", "ssh", "-e", f"groundwork_ssh_port={CLOSED_PORT}")
@@ -25,7 +29,7 @@ CONFIRM = ("-e", f"groundwork_confirm_seconds={SECONDS}")
 @pytest.fixture
 def denied(converged: VirtualMachine) -> Iterator[None]:
     """The firewall is off, with a rule made by hand that denies whence the operator comes: it counts once it is on."""
-    operator = virtual.gateway()
+    operator = hosts.gateway(virtual.NETWORK)
     converged.shell(f"ufw disable && ufw prepend deny from {operator}")
     yield
     converged.shell(f"ufw delete deny from {operator} && ufw --force enable")
@@ -59,6 +63,8 @@ def put_back_after_power_was_cut(machine: VirtualMachine, *arguments: str) -> fl
     start = time.monotonic()
     machine.lose_power()
     seconds = time.monotonic() - start
+    up = float(machine.shell("cut -d' ' -f1 /proc/uptime"))
+    assert up - SECONDS + USUAL_SECONDS <= WITHIN
     machine.until("something is left", lambda: left(machine) == "", WITHIN, EVERY)
     # In this start's journal: what was put back before the power was cut does not count.
     assert "was not confirmed by a new connection, and is put back" in machine.shell(

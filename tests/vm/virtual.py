@@ -5,16 +5,20 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import secrets
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import IO
 
+import hardening
 import hosts
 import keeper
 import machines
@@ -35,10 +39,11 @@ KEEPER_NAME = "keeper.test"
 PLACE = vm.CACHE / "run"
 OPERATOR = PLACE / "operator"
 LOGS = machines.ROOT / ".cache" / "test" / "vm"
-LYNIS = "/root/lynis"
 BASE_DEFAULTS = machines.ROOT / "roles" / "base" / "defaults" / "main.yml"
 # Their pgBackRest does not know sftp, so a bucket keeps their backups.
 WITHOUT_SFTP = ("debian-12", "ubuntu-22.04")
+VENDORS = ("apport", "apt-news", "esm-cache", "fwupd", "motd-news", "pollinate", "snap", "ua-", "ubuntu-advantage")
+"""How the names of units begin that Ubuntu's images have, and that fail where their vendor cannot be asked."""
 OWNER = "groundwork.checkout"
 """Label of the network: the checkout whose machine it is."""
 SSH_SECONDS = 600
@@ -54,6 +59,11 @@ class CommandFailed(AssertionError):
 class VirtualMachine(machines.Machine):
     """A machine that boots, and what an operator has of it."""
 
+    @cached_property
+    def sockets(self) -> tempfile.TemporaryDirectory:
+        """A directory with a short path, since that of a socket may have 107 bytes."""
+        return tempfile.TemporaryDirectory()
+
     def ssh(self, *options: str) -> list[str]:
         """The begin of a command that logs in as root, by a connection of its own."""
         config = str(self.folder / "ssh_config")
@@ -61,7 +71,7 @@ class VirtualMachine(machines.Machine):
 
     def shared(self) -> list[str]:
         """The begin of a command that uses the connection of the one before: to log in takes seconds if emulated."""
-        share = ("ControlMaster=auto", "ControlPersist=60", f"ControlPath={self.folder}/ssh")
+        share = ("ControlMaster=auto", "ControlPersist=60", f"ControlPath={self.sockets.name}/ssh")
         alive = ("ServerAliveInterval=5", "ServerAliveCountMax=6")
         return self.ssh(*(word for option in (*share, *alive) for word in ("-o", option)))
 
@@ -120,8 +130,8 @@ class VirtualMachine(machines.Machine):
         return self.until("ssh does not let in", self.lets_in, SSH_SECONDS, 0.5)
 
     def until_the_site_answers(self) -> float:
-        """Wait until the site answers 200, its database and all, and return the seconds."""
-        return self.until("the site does not answer", self.site_answers, SITE_SECONDS, 0.5)
+        """Wait until the site answers 200, its database and all, and takes changes. Return the seconds."""
+        return self.until("the site does not answer, or is closed", self.is_open, SITE_SECONDS, 0.5)
 
     def since_ssh(self) -> float:
         """Seconds since sshd listens, as the machine's own clock counts them."""
@@ -138,6 +148,13 @@ class VirtualMachine(machines.Machine):
         """Whether a page is answered with 200."""
         try:
             return self.get(path, SITE)[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def is_open(self) -> bool:
+        """Whether the site answers and takes changes: one that is read only says 503 to a POST, not what it lacks."""
+        try:
+            return self.site_answers() and self.get("/", SITE, method="POST")[0] != 503
         except (OSError, http.client.HTTPException):
             return False
 
@@ -180,8 +197,14 @@ class VirtualMachine(machines.Machine):
         return self.shell(f"cd / && runuser -u postgres -- psql -XAtqd {SITE} -c {shlex.quote(statement)}").strip()
 
     def failed_units(self) -> list[str]:
-        """Units that have failed and not run well since."""
-        return self.shell("systemctl list-units --failed --no-legend --plain | awk '{print $1}'").split()
+        """Units that have failed and not run well since; not those of a vendor's image that ask their vendor."""
+        failed = self.shell("systemctl list-units --failed --no-legend --plain | awk '{print $1}'").split()
+        return [unit for unit in failed if not unit.startswith(VENDORS)]
+
+    def backups(self, repository: int = 1) -> int:
+        """How many backups of the cluster there are that count, in a repository."""
+        listed = f"cd / && runuser -u postgres -- pgbackrest --stanza=main --repo={repository} info"
+        return len(re.findall(r"(?:full|diff) backup: ", self.shell(listed)))
 
     @property
     def database_unit(self) -> str:
@@ -208,33 +231,19 @@ class VirtualMachine(machines.Machine):
 
     def begin_lynis(self) -> None:
         """Have Lynis look at the machine. It is in the container that runs the machine, and copied there for this."""
-        take = [
-            "docker",
-            "exec",
-            self.name,
-            "tar",
-            "-C",
-            "/",
-            "-cf",
-            "-",
-            "usr/share/lynis",
-            "usr/sbin/lynis",
-            "etc/lynis",
-        ]
+        take = ["docker", "exec", self.name, "tar", "-C", "/", "-cf", "-", *hardening.FOLDERS]
+        place = hardening.PLACE
         with subprocess.Popen(take, stdout=subprocess.PIPE) as packed:
-            self.receive(packed.stdout, f"rm -rf {LYNIS} && mkdir {LYNIS} && tar -C {LYNIS} -xf -")
-        place = f"{LYNIS}/usr/share/lynis"
-        audit = f"/bin/sh ./lynis audit system --quick --no-colors --profile {LYNIS}/etc/lynis/default.prf"
-        output = f"--property=StandardOutput=file:{LYNIS}/said"
-        run = f"systemd-run --quiet --unit=lynis {output} --working-directory={place}"
-        self.shell(f"cp {LYNIS}/usr/sbin/lynis {place}/ && mkdir -p {place}/plugins && {run} {audit}")
+            self.receive(packed.stdout, f"rm -rf {place} && mkdir {place} && tar -C {place} -xf -")
+        output = f"--property=StandardOutput=file:{place}/said"
+        self.shell(f"systemd-run --quiet --unit=lynis {output} /bin/sh -c {shlex.quote(hardening.AUDIT)}")
 
     def lynis_said(self) -> str:
         """What Lynis has said, when it has ended; nothing of it stays on the machine."""
         self.until("Lynis is at work", lambda: not self.succeeds("systemctl is-active -q lynis"), 900, 2)
-        said = self.shell(f"cat {LYNIS}/said")
+        said = self.shell(f"cat {hardening.PLACE}/said")
         (LOGS / "lynis.txt").write_text(said + self.shell("cat /var/log/lynis.log"), encoding="utf-8")
-        self.shell(f"rm -rf {LYNIS} /var/log/lynis*")
+        self.shell(hardening.REMOVE)
         return said
 
     def keep(self, **settings) -> None:
@@ -264,9 +273,12 @@ def machine_of(settings: dict) -> VirtualMachine:
 def kept() -> VirtualMachine | None:
     """The machine that an earlier run has left, None if there is none. Raise HostError where it is another one."""
     settings = OPERATOR / "settings.json"
-    if not settings.exists() or not all(map(hosts.inspect, (HOST, ACME, KEEPER))):
+    containers = [hosts.inspect(name) for name in (HOST, ACME, KEEPER)]
+    if not settings.exists() or not all(containers):
         return None
     check_owner()
+    if not all(container["State"]["Running"] for container in containers):
+        raise hosts.HostError("The machine that was kept does not run any more: make test-vm-down removes it.")
     there = (OPERATOR / "choice").read_text() if (OPERATOR / "choice").exists() else "an unknown system"
     if there != choice():
         raise hosts.HostError(
@@ -300,11 +312,6 @@ def description() -> str:
     """What the machine is made of, in a sentence."""
     kind = "emulated" if is_emulated() else "KVM"
     return f"{vm.CORES} cores ({kind}), {vm.MEGABYTES} MB of memory{f', {IMAGE}' if IMAGE else ''}."
-
-
-def gateway() -> str:
-    """The address that these tests come from."""
-    return hosts.docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", NETWORK).strip()
 
 
 def remove() -> None:
@@ -341,7 +348,7 @@ def start() -> tuple[VirtualMachine, float]:
         beyond = keeper.start_ssh(KEEPER, NETWORK, OPERATOR, "groundwork-host:debian-13", aliases=(KEEPER_NAME,))
     settings = {
         # Where this test comes from; it asks more often than the firewall's limit of ssh allows.
-        "groundwork_operator_networks": [gateway()],
+        "groundwork_operator_networks": [hosts.gateway(NETWORK)],
         "groundwork_redis_enabled": True,
         "groundwork_redis_password": secrets.token_urlsafe(40),
         "base_swap_megabytes": 512,

@@ -474,18 +474,19 @@ def interrupted(number: int, _frame: object) -> None:
 def exchange(one: str | Path, other: str | Path) -> None:
     """Have two paths change places in one step, so that there is never nothing; in two where that cannot be.
 
-    Raises OSError.
+    The disk keeps it. Raises OSError.
     """
     words = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), EXCHANGE)
-    if ctypes.CDLL(None, use_errno=True).renameat2(*words) == 0:
-        return
-    number = ctypes.get_errno()
-    if number not in (errno.EINVAL, errno.ENOSYS):
-        raise OSError(number, os.strerror(number), other)
-    aside = f"{one}.aside"
-    os.rename(other, aside)
-    os.rename(one, other)
-    os.rename(aside, one)
+    if ctypes.CDLL(None, use_errno=True).renameat2(*words) != 0:
+        number = ctypes.get_errno()
+        if number not in (errno.EINVAL, errno.ENOSYS):
+            raise OSError(number, os.strerror(number), other)
+        aside = f"{one}.aside"
+        os.rename(other, aside)
+        os.rename(one, other)
+        os.rename(aside, one)
+    for directory in {Path(one).parent, Path(other).parent}:
+        sync(directory)
 
 
 def complain(failure: Failure) -> int:
