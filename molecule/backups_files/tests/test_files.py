@@ -407,7 +407,7 @@ def bucket(host) -> Iterator[dict]:
     """A server of S3 with a certificate that only its own authority vouches for; what backups_repositories takes."""
     network = host.backend.get_hostname()
     name = f"{network}-bucket"
-    yield {**keeper.start_s3(name, network, "bucket.test"), "port": 9443}
+    yield {**keeper.start_s3(name, network, "bucket.test"), "port": 9443, "secret_key": "sentinel/of+a-secret-key"}
     hosts.remove([name])
 
 
