@@ -342,7 +342,7 @@ def test_the_disk_is_full(converged, fault):
             # Its log's last block has room for a few lines yet.
             fill = f"-{'x' * 900}"
             converged.until("the audit goes on", lambda: not audited(converged, f"{time.time_ns()}{fill}"), 60)
-            time.sleep(20)
+            time.sleep(30)
             meanwhile = "answered" if converged.site_answers("/") else "did not answer"
         finally:
             converged.shell(f"rm {FULL}")
